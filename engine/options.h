@@ -1,0 +1,128 @@
+// What a caller asks of the engine. Plain values: the shim fills them from a command line, an RPC
+// request or an OCI bundle; the engine reads them and never writes them.
+//
+// Descriptors named here are owned by the caller and stay open for the whole call.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace dormouse::engine {
+
+// How much of the tasks' cgroups is saved and restored (numbers of the RPC's criu_cg_mode).
+enum class CgroupMode : std::uint8_t { kIgnore, kNone, kProps, kSoft, kFull, kStrict };
+
+// A cgroup root to use instead of the one in the image. Empty controller: every controller (or the
+// v2 hierarchy).
+struct CgroupRoot {
+  std::string controller;
+  bool every_controller = false;
+  std::string path;
+};
+
+// A mount that comes from outside. Dump: `key` is its mount point inside the container, `value` the
+// name it gets in the image. Restore: `key` is that name, `value` the source path on this node.
+struct ExternalMount {
+  std::string key, value;
+};
+
+// A descriptor of the caller that replaces a saved resource, e.g. {"pipe:[4711]", 0}.
+struct InheritedFd {
+  std::string key;
+  int fd = -1;
+};
+
+// A namespace to enter on restore instead of creating one: {"ipc", "/proc/1/ns/ipc"}.
+struct JoinNamespace {
+  std::string kind, path, extra;
+};
+
+enum class NetworkLock : std::uint8_t { kIptables, kNftables, kSkip };
+
+// Stages a caller may watch, by the names that RPC clients and action scripts know.
+struct Notification {
+  std::string stage;   // "pre-dump", "network-lock", "post-restore", …
+  pid_t root_pid = 0;  // the root task as the engine sees it, where the stage has one
+  int descriptor = -1;  // orphan-pts-master: the terminal's master side
+};
+// An error aborts the operation (or is only logged, after the point of no return).
+using Notify = std::function<Result<>(const Notification&)>;
+
+struct CommonOptions {
+  Log* log = nullptr;      // never null when the engine is called
+  int images_dir = -1;     // directory descriptor
+  int work_dir = -1;       // directory descriptor: stats-dump, stats-restore; defaults to images_dir
+  std::string root;        // root of the container's file system as this node sees it
+  Notify notify;           // may be empty
+
+  CgroupMode cgroup_mode = CgroupMode::kSoft;
+  std::vector<CgroupRoot> cgroup_roots;
+  std::vector<ExternalMount> external_mounts;
+  std::vector<std::string> externals;  // "net[4026532]:key", "mnt[/x]:name", "dev[8/1]:name", …
+  std::uint64_t empty_namespaces = 0;  // CLONE_NEWNET: the contents are left out / come from hooks
+
+  bool shell_job = false;
+  bool tcp_established = false;
+  bool tcp_close = false;
+  bool external_unix_sockets = false;
+  bool file_locks = false;
+  bool evasive_devices = false;
+  bool orphan_pts_master = false;
+  bool link_remap = false;
+  bool skip_file_rwx_check = false;
+  std::uint64_t ghost_limit_bytes = 1 << 20;
+  NetworkLock network_lock = NetworkLock::kIptables;
+  std::vector<std::string> without;  // kernel features to pretend absent (--without=NAME)
+};
+
+enum class AfterDump : std::uint8_t { kKill, kResume, kStop };
+
+struct CheckpointOptions : CommonOptions {
+  pid_t pid = 0;               // root of the tree, as the engine sees it
+  AfterDump after = AfterDump::kKill;
+  std::string freeze_cgroup;   // absolute directory, v1 freezer or v2; empty: none
+  std::chrono::milliseconds freeze_timeout{10'000};
+  bool auto_external_mounts = false;
+  bool external_sharing = false;  // shared mounts with peers outside are acceptable
+  bool external_masters = false;  // slave mounts with masters outside are acceptable
+  std::vector<std::string> enabled_filesystems;
+  std::vector<std::string> skip_mounts;
+  bool sync_images = false;    // fsync before the manifest is written
+};
+
+struct RestoreOptions : CommonOptions {
+  bool as_sibling = false;     // the root task becomes a child of the caller's parent
+  bool leave_stopped = false;
+  std::vector<InheritedFd> inherited;
+  std::vector<JoinNamespace> join_namespaces;
+  std::string lsm_profile;
+  std::string lsm_mount_context;
+  bool weak_sysctls = false;
+};
+
+struct CheckpointReport {
+  std::chrono::microseconds freezing{}, frozen{}, memory_dump{}, memory_write{};
+  std::uint64_t pages_scanned = 0, pages_written = 0;
+  std::uint32_t tasks = 0, threads = 0;
+};
+
+struct RestoreReport {
+  pid_t root_pid = 0;  // as the engine sees it
+  std::chrono::microseconds forking{}, total{};
+  std::uint64_t pages_restored = 0, pages_compared = 0, pages_kept_shared = 0;
+};
+
+// A failure may concern many objects; all of them are told, the first one is the cause.
+struct Failures {
+  std::vector<Error> all;
+};
+
+}  // namespace dormouse::engine
