@@ -1,0 +1,43 @@
+// Saving what tasks have open: descriptor tables (fdinfo-N.img) and the objects behind them
+// (files.img), each open file once however many descriptors of however many tasks share it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "engine/dump_context.h"
+
+namespace dormouse::engine {
+
+class MountTable;  // engine/mounts/mount_table.h
+
+class FilesDump {
+ public:
+  // `mounts`: the mounts of the root task's mount namespace; it outlives this object.
+  static Result<FilesDump> begin(DumpContext& context, const MountTable& mounts);
+  FilesDump(FilesDump&&) noexcept;
+  ~FilesDump();
+
+  // Every descriptor of `task`, taken with pidfd_getfd. Descriptors that cannot be saved are added to
+  // the context's blockers, and the rest is still examined. The task must be stopped.
+  [[nodiscard]] Result<> save_table(const Task& task);
+
+  // A file that a task refers to without a descriptor: its executable, working directory, root, a
+  // mapped file. `proc_link` is the magic link relative to /proc/PID: "exe", "cwd", "root",
+  // "map_files/400000-401000". Returns the id to store in the referring image. The same inode under the
+  // same path and flags gets the same id. `open_flags`: O_RDONLY, O_RDWR (shared writable mapping),
+  // O_PATH-like entries for directories are saved as O_RDONLY|O_DIRECTORY regular entries like the
+  // reference does.
+  Result<std::uint32_t> save_path(const Task& task, const std::string& proc_link, int open_flags);
+
+  // Writes pipe contents and closes files.img.
+  [[nodiscard]] Result<> finish();
+
+ private:
+  struct State;
+  explicit FilesDump(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace dormouse::engine
