@@ -7,8 +7,10 @@ function(dormouse_schema folder)
   foreach(proto ${protos})
     get_filename_component(stem ${proto} NAME_WE)
     set(out ${PROJECT_BINARY_DIR}/${folder}/${stem}.pb)
+    # Names of the format that are macros in <signal.h> and <utmp.h>. Nobody needs these macros.
     add_custom_command(OUTPUT ${out}.cc ${out}.h
       COMMAND ${PROTOC} --cpp_out=lite:${PROJECT_BINARY_DIR} -I${PROJECT_SOURCE_DIR} ${proto}
+      COMMAND sed -i "/protoc_insertion_point(includes)/a #undef sigmask\\n#undef EMPTY" ${out}.h
       DEPENDS ${protos} VERBATIM)
     list(APPEND generated ${out}.cc ${out}.h)
   endforeach()
