@@ -1,0 +1,75 @@
+// The interpreter's few instructions that C++ cannot say, for x86-64.
+#pragma once
+
+#include "parasite/blob/protocol.h"
+
+namespace dormouse::blob {
+
+[[noreturn]] __attribute__((section(".text.head"), used)) void serve(Cell* cell) asm("blob_serve");
+
+inline constexpr uint32_t kSysExit = 60, kSysExitGroup = 231, kSysFutex = 202;
+
+inline int64_t syscall6(uint64_t number, const uint64_t (&a)[6]) {
+  int64_t result;
+  register uint64_t r10 asm("r10") = a[3];
+  register uint64_t r8 asm("r8") = a[4];
+  register uint64_t r9 asm("r9") = a[5];
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
+               : "rcx", "r11", "memory");
+  return result;
+}
+
+// clone3; the child has the stack that its clone_args name and nothing else to return to.
+inline int64_t spawn(uint64_t clone_args, uint64_t size, uint64_t child_cell, void (*entry)(Cell*)) {
+  int64_t result;
+  asm volatile(
+      "syscall\n\t"
+      "test %%rax, %%rax\n\t"
+      "jnz 1f\n\t"
+      "xor %%ebp, %%ebp\n\t"
+      "mov %[cell], %%rdi\n\t"
+      "call *%[entry]\n\t"
+      "ud2\n"
+      "1:"
+      : "=a"(result)
+      : "a"(435ull), "D"(clone_args), "S"(size), [cell] "r"(child_cell), [entry] "r"(entry)
+      : "rcx", "r11", "memory");
+  return result;
+}
+
+// `frame` starts with the return address that rt_sigreturn's caller would have popped.
+[[noreturn]] inline void signal_return(uint64_t frame) {
+  asm volatile(
+      "lea 8(%0), %%rsp\n\t"
+      "mov $15, %%eax\n\t"
+      "syscall\n\t"
+      "ud2"
+      :
+      : "r"(frame)
+      : "memory");
+  __builtin_unreachable();
+}
+
+// munmap(area) from outside the area: the gadget's `ret` takes the frame's first word, the address of
+// an rt_sigreturn restorer, just as if a signal handler returned.
+[[noreturn]] inline void signal_return_unmapping(uint64_t frame, uint64_t base, uint64_t size,
+                                                 uint64_t gadget) {
+  asm volatile(
+      "mov %[frame], %%rsp\n\t"
+      "mov $11, %%eax\n\t"
+      "jmp *%[gadget]"
+      :
+      : [frame] "r"(frame), "D"(base), "S"(size), [gadget] "r"(gadget)
+      : "memory");
+  __builtin_unreachable();
+}
+
+inline void copy_words(uint64_t* to, const uint64_t* from, uint64_t count) {
+  asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+}
+
+inline void pause_briefly() { asm volatile("pause"); }
+
+}  // namespace dormouse::blob

@@ -1,0 +1,137 @@
+#include "parasite/host/context.h"
+
+#include <elf.h>
+#include <signal.h>
+#include <sys/ucontext.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "kernel/ptrace.h"
+
+namespace dormouse::parasite {
+namespace {
+
+constexpr std::size_t kMaxXstate = 16384;  // AMX makes it about 11 KiB
+constexpr std::size_t kRedZone = 128;
+
+// What the kernel puts where sigreturn looks for it (arch/x86/include/uapi/asm/sigcontext.h).
+constexpr std::uint32_t kMagic1 = 0x46505853, kMagic2 = 0x46505845;
+constexpr std::size_t kSoftwareBytes = 464;  // of the FXSAVE area: struct _fpx_sw_bytes
+constexpr std::uint64_t kUcFpXstate = 1, kUcSigcontextSs = 2, kUcStrictRestoreSs = 4;
+
+// Internal results of interrupted system calls (include/linux/errno.h).
+constexpr long kRestartSys = -512, kRestartNoIntr = -513, kRestartNoHand = -514, kRestartBlock = -516;
+
+struct SoftwareBytes {
+  std::uint32_t magic1;
+  std::uint32_t extended_size;
+  std::uint64_t features;
+  std::uint32_t xstate_size;
+  std::uint32_t padding[7];
+};
+static_assert(sizeof(SoftwareBytes) == 48);
+
+struct Sigcontext {
+  std::uint64_t r8, r9, r10, r11, r12, r13, r14, r15, di, si, bp, bx, dx, ax, cx, sp, ip, flags;
+  std::uint16_t cs, gs, fs, ss;
+  std::uint64_t err, trapno, oldmask, cr2, fpstate, reserved[8];
+};
+static_assert(sizeof(Sigcontext) == 256);
+
+struct KernelFrame {
+  std::uint64_t return_address;
+  std::uint64_t uc_flags, uc_link;
+  std::uint64_t stack_pointer;
+  std::uint32_t stack_flags, stack_pad;
+  std::uint64_t stack_size;
+  Sigcontext mcontext;
+  std::uint64_t signal_mask;
+  std::byte siginfo[128];
+};
+static_assert(sizeof(KernelFrame) == 440);
+
+Sigcontext to_sigcontext(const user_regs_struct& r) {
+  Sigcontext s{};
+  s.r8 = r.r8, s.r9 = r.r9, s.r10 = r.r10, s.r11 = r.r11;
+  s.r12 = r.r12, s.r13 = r.r13, s.r14 = r.r14, s.r15 = r.r15;
+  s.di = r.rdi, s.si = r.rsi, s.bp = r.rbp, s.bx = r.rbx;
+  s.dx = r.rdx, s.ax = r.rax, s.cx = r.rcx, s.sp = r.rsp;
+  s.ip = r.rip, s.flags = r.eflags;
+  s.cs = static_cast<std::uint16_t>(r.cs), s.ss = static_cast<std::uint16_t>(r.ss);
+  return s;
+}
+
+}  // namespace
+
+Result<Context> capture(pid_t tid) {
+  Context context;
+  const auto regs = std::as_writable_bytes(std::span(&context.regs, 1));
+  TRY(sys::ptrace::getregset(tid, NT_PRSTATUS, regs));
+  std::byte buffer[kMaxXstate];
+  const std::size_t size = TRY(sys::ptrace::getregset(tid, NT_X86_XSTATE, buffer));
+  context.xstate.assign(buffer, buffer + size);
+  context.signal_mask = TRY(sys::ptrace::getsigmask(tid));
+  return context;
+}
+
+Result<> reinstate(pid_t tid, const Context& context) {
+  TRY(sys::ptrace::setregset(tid, NT_PRSTATUS, std::as_bytes(std::span(&context.regs, 1))));
+  TRY(sys::ptrace::setsigmask(tid, context.signal_mask));
+  return {};
+}
+
+user_regs_struct resumable(const user_regs_struct& regs) {
+  user_regs_struct out = regs;
+  if (static_cast<long>(regs.orig_rax) < 0) return out;
+  switch (static_cast<long>(regs.rax)) {
+    case kRestartSys:
+    case kRestartNoIntr:
+    case kRestartNoHand:
+      out.rax = regs.orig_rax;
+      out.rip -= 2;  // the length of `syscall`
+      break;
+    case kRestartBlock:
+      out.rax = static_cast<std::uint64_t>(-EINTR);
+      break;
+    default:
+      break;
+  }
+  out.orig_rax = static_cast<std::uint64_t>(-1);
+  return out;
+}
+
+SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alternate_stack,
+                        std::uint64_t restorer) {
+  const std::size_t xstate_bytes = context.xstate.size();
+  if (!on_alternate_stack) stack -= kRedZone;
+  // The extended state must be 64-byte aligned, and the frame as if `call` had pushed its first word.
+  const std::uint64_t xstate_at = (stack - xstate_bytes - sizeof kMagic2) & ~std::uint64_t{63};
+  const std::uint64_t frame_at = ((xstate_at - sizeof(KernelFrame)) & ~std::uint64_t{15}) - 8;
+
+  KernelFrame frame{};
+  frame.return_address = restorer;
+  frame.uc_flags = kUcFpXstate | kUcSigcontextSs | kUcStrictRestoreSs;
+  // Not a valid mode: sigreturn then leaves the thread's alternate stack setting alone.
+  frame.stack_flags = 7;
+  frame.mcontext = to_sigcontext(resumable(context.regs));
+  frame.mcontext.fpstate = xstate_at;
+  frame.signal_mask = context.signal_mask;
+
+  SignalFrame out;
+  out.address = frame_at;
+  out.bytes.resize(xstate_at - frame_at + xstate_bytes + sizeof kMagic2);
+  std::memcpy(out.bytes.data(), &frame, sizeof frame);
+  std::byte* xstate = out.bytes.data() + (xstate_at - frame_at);
+  std::memcpy(xstate, context.xstate.data(), xstate_bytes);
+  // The regset carries XCR0 in the first of the software bytes (linux/ptrace: NT_X86_XSTATE).
+  std::uint64_t xcr0 = 0;
+  std::memcpy(&xcr0, xstate + kSoftwareBytes, sizeof xcr0);
+  const SoftwareBytes software{kMagic1, static_cast<std::uint32_t>(xstate_bytes + sizeof kMagic2), xcr0,
+                               static_cast<std::uint32_t>(xstate_bytes), {}};
+  std::memcpy(xstate + kSoftwareBytes, &software, sizeof software);
+  std::memcpy(xstate + xstate_bytes, &kMagic2, sizeof kMagic2);
+  return out;
+}
+
+}  // namespace dormouse::parasite

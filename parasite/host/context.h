@@ -1,0 +1,43 @@
+// The user-mode context of a stopped thread, and the signal frame that brings it back.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/error.h"
+
+namespace dormouse::parasite {
+
+// Everything a signal handler's return restores, as the thread had it in its ptrace stop.
+struct Context {
+  user_regs_struct regs{};         // untouched: orig_rax and rax as the kernel left them
+  std::vector<std::byte> xstate;   // NT_X86_XSTATE, the standard (uncompacted) layout
+  std::uint64_t signal_mask = 0;
+};
+
+// The thread must be in a ptrace stop.
+Result<Context> capture(pid_t tid);
+// Puts all of it back, bit by bit; an interrupted system call is then restarted by the kernel itself.
+[[nodiscard]] Result<> reinstate(pid_t tid, const Context& context);
+
+// The registers with which the thread goes on when somebody else than the interrupting kernel resumes
+// it (a signal frame, a restored image): system calls that were interrupted are issued again, those
+// that only the kernel's restart block could continue return EINTR.
+user_regs_struct resumable(const user_regs_struct& regs);
+
+// A signal frame as the kernel builds it (arch/x86/kernel/signal_64.c: struct rt_sigframe), for a thread
+// whose stack pointer is `stack` below which nothing may be assumed free but what a signal would use.
+struct SignalFrame {
+  std::uint64_t address = 0;   // of its first byte; the first word is the return address
+  std::vector<std::byte> bytes;
+};
+// `restorer`: code that calls rt_sigreturn, or 0. `on_alternate_stack`: `stack` is the top of an
+// alternate signal stack, which has no red zone to spare.
+SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alternate_stack,
+                        std::uint64_t restorer);
+
+}  // namespace dormouse::parasite
