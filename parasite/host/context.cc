@@ -1,9 +1,11 @@
 #include "parasite/host/context.h"
 
+#include <cpuid.h>
 #include <elf.h>
 #include <signal.h>
 #include <sys/ucontext.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -50,6 +52,23 @@ struct KernelFrame {
   std::byte siginfo[128];
 };
 static_assert(sizeof(KernelFrame) == 440);
+
+// Components the kernel keeps room for only in threads that use them (XTILE_DATA of AMX); a frame that
+// claims them for another thread would be refused by sigreturn, together with all the rest.
+constexpr std::uint64_t kDynamicFeatures = 1u << 18;
+constexpr std::size_t kXstateHeader = 512, kLegacyAndHeaderBytes = 576;
+
+// Bytes of the standard layout that hold `features` (Intel SDM volume 1, 13.5; CPUID leaf 0xd).
+std::size_t standard_size(std::uint64_t features) {
+  std::size_t size = kLegacyAndHeaderBytes;
+  for (unsigned i = 2; i < 63; ++i) {
+    if (!(features >> i & 1)) continue;
+    unsigned bytes = 0, offset = 0, c = 0, d = 0;
+    __cpuid_count(0xd, i, bytes, offset, c, d);
+    if (offset + bytes > size) size = offset + bytes;
+  }
+  return size;
+}
 
 Sigcontext to_sigcontext(const user_regs_struct& r) {
   Sigcontext s{};
@@ -103,7 +122,12 @@ user_regs_struct resumable(const user_regs_struct& regs) {
 
 SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alternate_stack,
                         std::uint64_t restorer) {
-  const std::size_t xstate_bytes = context.xstate.size();
+  // The regset carries XCR0 in the first of the software bytes.
+  std::uint64_t features = 0, in_use = 0;
+  std::memcpy(&features, context.xstate.data() + kSoftwareBytes, sizeof features);
+  std::memcpy(&in_use, context.xstate.data() + kXstateHeader, sizeof in_use);
+  features &= ~(kDynamicFeatures & ~in_use);
+  const std::size_t xstate_bytes = std::min(context.xstate.size(), standard_size(features));
   if (!on_alternate_stack) stack -= kRedZone;
   // The extended state must be 64-byte aligned, and the frame as if `call` had pushed its first word.
   const std::uint64_t xstate_at = (stack - xstate_bytes - sizeof kMagic2) & ~std::uint64_t{63};
@@ -124,10 +148,7 @@ SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alt
   std::memcpy(out.bytes.data(), &frame, sizeof frame);
   std::byte* xstate = out.bytes.data() + (xstate_at - frame_at);
   std::memcpy(xstate, context.xstate.data(), xstate_bytes);
-  // The regset carries XCR0 in the first of the software bytes (linux/ptrace: NT_X86_XSTATE).
-  std::uint64_t xcr0 = 0;
-  std::memcpy(&xcr0, xstate + kSoftwareBytes, sizeof xcr0);
-  const SoftwareBytes software{kMagic1, static_cast<std::uint32_t>(xstate_bytes + sizeof kMagic2), xcr0,
+  const SoftwareBytes software{kMagic1, static_cast<std::uint32_t>(xstate_bytes + sizeof kMagic2), features,
                                static_cast<std::uint32_t>(xstate_bytes), {}};
   std::memcpy(xstate + kSoftwareBytes, &software, sizeof software);
   std::memcpy(xstate + xstate_bytes, &kMagic2, sizeof kMagic2);
