@@ -3,7 +3,7 @@
 #include <cpuid.h>
 #include <elf.h>
 #include <signal.h>
-#include <sys/ucontext.h>
+#include <sys/syscall.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -111,7 +111,16 @@ user_regs_struct resumable(const user_regs_struct& regs) {
       out.rip -= 2;  // the length of `syscall`
       break;
     case kRestartBlock:
-      out.rax = static_cast<std::uint64_t>(-EINTR);
+      // What was left of the timeout is known to the kernel's restart block only, and lost with it. Issued
+      // again, the call waits for its full time anew, which no program can tell from a busy machine;
+      // EINTR without a handler would be an error it does not expect. A call that had already been
+      // continued once can only end so, as nothing says any more which call it was.
+      if (regs.orig_rax == SYS_restart_syscall) {
+        out.rax = static_cast<std::uint64_t>(-EINTR);
+      } else {
+        out.rax = regs.orig_rax;
+        out.rip -= 2;
+      }
       break;
     default:
       break;
@@ -152,6 +161,29 @@ SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alt
                                static_cast<std::uint32_t>(xstate_bytes), {}};
   std::memcpy(xstate + kSoftwareBytes, &software, sizeof software);
   std::memcpy(xstate + xstate_bytes, &kMagic2, sizeof kMagic2);
+  return out;
+}
+
+SignalFrame build_call_frame(const user_regs_struct& regs, std::uint64_t below, std::uint64_t restorer,
+                             std::uint64_t gadget, long number, std::uint64_t arg0, std::uint64_t arg1,
+                             std::uint64_t next_frame) {
+  user_regs_struct call = regs;
+  call.rip = gadget;
+  call.rsp = next_frame;
+  call.rax = static_cast<std::uint64_t>(number);
+  call.rdi = arg0;
+  call.rsi = arg1;
+  KernelFrame frame{};
+  frame.return_address = restorer;
+  frame.uc_flags = kUcSigcontextSs | kUcStrictRestoreSs;
+  frame.stack_flags = 7;
+  frame.mcontext = to_sigcontext(call);
+  frame.signal_mask = ~std::uint64_t{0};
+
+  SignalFrame out;
+  out.address = ((below - sizeof frame) & ~std::uint64_t{15}) - 8;
+  out.bytes.resize(sizeof frame);
+  std::memcpy(out.bytes.data(), &frame, sizeof frame);
   return out;
 }
 

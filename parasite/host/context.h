@@ -25,8 +25,8 @@ Result<Context> capture(pid_t tid);
 [[nodiscard]] Result<> reinstate(pid_t tid, const Context& context);
 
 // The registers with which the thread goes on when somebody else than the interrupting kernel resumes
-// it (a signal frame, a restored image): system calls that were interrupted are issued again, those
-// that only the kernel's restart block could continue return EINTR.
+// it (a signal frame, a restored image): system calls that were interrupted are issued again; a timeout
+// that only the kernel's restart block could continue starts anew.
 user_regs_struct resumable(const user_regs_struct& regs);
 
 // A signal frame as the kernel builds it (arch/x86/kernel/signal_64.c: struct rt_sigframe), for a thread
@@ -39,5 +39,12 @@ struct SignalFrame {
 // alternate signal stack, which has no red zone to spare.
 SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alternate_stack,
                         std::uint64_t restorer);
+
+// A small frame whose return makes one more system call through `gadget` (`syscall; …; ret`) and then
+// returns to `next_frame`: a link in a chain of returns. `below`: the new frame ends under this address.
+// Its extended state is empty; the last frame of the chain brings the real one.
+SignalFrame build_call_frame(const user_regs_struct& regs, std::uint64_t below, std::uint64_t restorer,
+                             std::uint64_t gadget, long number, std::uint64_t arg0, std::uint64_t arg1,
+                             std::uint64_t next_frame);
 
 }  // namespace dormouse::parasite

@@ -109,8 +109,15 @@ const GadgetFinder::Known& GadgetFinder::look_into(pid_t pid, int proc_dir, cons
   // The file itself costs no copying; memory without one is read.
   const auto file = sys::openat(proc_dir, format("map_files/{:x}-{:x}", vma.start, vma.end), O_RDONLY);
   if (file) {
-    if (auto code = sys::Mapping::map(file->get(), vma.size_bytes(), PROT_READ, MAP_PRIVATE, vma.offset))
-      examine(code->bytes());
+    // Not beyond the file's end: touching that would be a SIGBUS.
+    const auto stat = sys::fstat(file->get());
+    const std::uint64_t file_bytes = stat ? static_cast<std::uint64_t>(stat->st_size) : 0;
+    const std::uint64_t bytes =
+        file_bytes > vma.offset ? std::min(vma.size_bytes(), file_bytes - vma.offset) : 0;
+    if (bytes > 0) {
+      if (auto code = sys::Mapping::map(file->get(), bytes, PROT_READ, MAP_PRIVATE, vma.offset))
+        examine(code->bytes());
+    }
   } else {
     constexpr std::uint64_t kMostBytes = 16 << 20;
     std::vector<std::byte> code(std::min(vma.size_bytes(), kMostBytes));

@@ -1,0 +1,350 @@
+#include "parasite/host/held_process.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/defer.h"
+#include "base/format.h"
+#include "kernel/file.h"
+#include "kernel/process.h"
+#include "kernel/ptrace.h"
+
+namespace dormouse::parasite {
+namespace {
+
+constexpr unsigned long kOptions = PTRACE_O_TRACESYSGOOD;
+constexpr unsigned long kSuspendSeccomp = PTRACE_O_SUSPEND_SECCOMP;
+constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
+constexpr auto kPatience = std::chrono::seconds(10);
+constexpr std::uint64_t kUser64 = 0x33;  // code segment of 64-bit user mode
+
+std::span<const std::byte> bytes_of(const user_regs_struct& regs) {
+  return std::as_bytes(std::span(&regs, 1));
+}
+
+// An address for `size` bytes in the middle of the largest hole: far from anything that may grow.
+Result<std::uint64_t> find_hole(std::span<const proc::Vma> maps, std::uint64_t size) {
+  constexpr std::uint64_t kLowest = 1 << 20, kHighest = 0x7fff'ffff'f000, kAlign = 2 << 20;
+  std::uint64_t previous = kLowest, best_start = 0, best_size = 0;
+  const auto consider = [&](std::uint64_t end) {
+    if (end > previous && end - previous > best_size) {
+      best_start = previous;
+      best_size = end - previous;
+    }
+  };
+  for (const proc::Vma& vma : maps) {
+    consider(std::min(vma.start, kHighest));
+    previous = std::max(previous, vma.end);
+  }
+  consider(kHighest);
+  if (best_size < size + 2 * kAlign)
+    return fail(Error::unsupported("no room in the address space for the engine's shared area"));
+  return (best_start + (best_size - size) / 2) / kAlign * kAlign;
+}
+
+bool is_gone(const Error& error) {
+  return error.kind() == Error::Kind::kTaskDied || error.is_kernel(ESRCH);
+}
+
+}  // namespace
+
+HeldProcess::HeldProcess(Keeper& keeper, Log& log, pid_t pid, std::string name)
+    : keeper_(keeper), log_(log), pid_(pid), name_(std::move(name)) {}
+
+HeldProcess::~HeldProcess() {
+  if (Result<> released = release(); !released)
+    log_.debug("releasing {}: {}", name_, released.error().message());
+}
+
+bool HeldProcess::holds(pid_t tid) const {
+  return std::any_of(threads_.begin(), threads_.end(), [&](const auto& t) { return t->tid_ == tid; });
+}
+
+Result<bool> HeldProcess::seize(pid_t tid) {
+  // The engine's own calls in the task must not meet the task's filters; without CAP_SYS_ADMIN they do.
+  Result<> seized = sys::ptrace::seize(tid, kOptions | kSuspendSeccomp);
+  if (!seized && seized.error().is_kernel(EPERM)) seized = sys::ptrace::seize(tid, kOptions);
+  if (!seized) {
+    if (is_gone(seized.error())) return false;
+    return fail(std::move(seized).error().object(format("thread {}", tid)).owner(name_).remedy(
+        "is another tracer (a debugger, strace) attached, or the privilege to trace missing?"));
+  }
+  keeper_.forget(tid);
+  keeper_.expect_stops(tid);
+  auto thread = std::make_unique<HeldThread>();
+  thread->tid_ = tid;
+  threads_.push_back(std::move(thread));
+  if (const Result<> asked = sys::ptrace::interrupt(tid); !asked && !is_gone(asked.error()))
+    return fail(asked.error());
+  return true;
+}
+
+Result<> HeldProcess::wait_stopped(Deadline deadline) {
+  for (std::size_t i = 0; i < threads_.size();) {
+    HeldThread& thread = *threads_[i];
+    Result<Stop> stop = keeper_.wait_stop(thread.tid_, deadline);
+    // A signal was on its way to the thread before it could stop: let it be delivered; the stop that was
+    // asked for follows before the thread's next instruction.
+    while (stop && stop->event() == 0) {
+      TRY(sys::ptrace::cont(thread.tid_, stop->signal()));
+      stop = keeper_.wait_stop(thread.tid_, deadline);
+    }
+    if (!stop && is_gone(stop.error()) && thread.tid_ != pid_) {
+      keeper_.forget(thread.tid_);
+      threads_.erase(threads_.begin() + static_cast<std::ptrdiff_t>(i));
+      continue;
+    }
+    if (!stop)
+      return fail(std::move(stop).error().object(format("thread {}", thread.tid_)).owner(name_).remedy(
+          "it may be in uninterruptible sleep: try again, or raise --timeout"));
+    if (stop->signal() != SIGTRAP) thread.stop_signal_ = stop->signal();
+    ++i;
+  }
+  return {};
+}
+
+Result<> HeldProcess::capture_contexts() {
+  for (auto& thread : threads_) {
+    thread->context_ = TRY_OR(capture(thread->tid_), std::move(e).owner(name_));
+    if (thread->context_.regs.cs != kUser64)
+      return fail(Error::unsupported("32-bit code").object(format("thread {}", thread->tid_)).owner(name_)
+                      .remedy("only 64-bit x86 tasks can be checkpointed"));
+  }
+  return {};
+}
+
+Result<> HeldProcess::lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) {
+  SignalFrame frame = build_frame(thread.context_, stack, on_alternate_stack, gadgets_.restorer);
+  std::vector<std::byte> under(frame.bytes.size());
+  TRY(sys::process_vm_read(pid_, frame.address, under));
+  TRY(sys::process_vm_write(pid_, frame.address, frame.bytes));
+  thread.frame_ = std::move(frame);
+  thread.under_frame_ = std::move(under);
+  return {};
+}
+
+// One system call, watched from entry to exit. If the engine dies in between, the thread returns from
+// the gadget into the restorer and so onto its frame.
+Result<std::uint64_t> HeldProcess::attended_syscall(HeldThread& thread, long number,
+                                                    std::span<const std::uint64_t> args,
+                                                    std::uint64_t stack) {
+  user_regs_struct regs = thread.context_.regs;
+  regs.rip = gadgets_.syscall;
+  regs.rsp = stack;
+  regs.rax = static_cast<std::uint64_t>(number);
+  regs.orig_rax = static_cast<std::uint64_t>(-1);
+  unsigned long long* slots[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
+  for (std::size_t i = 0; i < args.size(); ++i) *slots[i] = args[i];
+  TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
+  TRY(sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs)));
+  constexpr int kSyscallStop = SIGTRAP | 0x80;
+  for (int stops = 0; stops < 2;) {
+    TRY(sys::ptrace::syscall(thread.tid_));
+    const Stop stop = TRY(keeper_.wait_stop(thread.tid_, within(kPatience)));
+    if (stop.signal() == kSyscallStop) ++stops;
+  }
+  user_regs_struct after{};
+  TRY(sys::ptrace::getregset(thread.tid_, NT_PRSTATUS, std::as_writable_bytes(std::span(&after, 1))));
+  if (const auto result = static_cast<std::int64_t>(after.rax); result < 0 && result >= -4095)
+    return fail(Error::kernel("system call in the task", static_cast<int>(-result)).owner(name_));
+  return after.rax;
+}
+
+// If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
+// again: the call returns to a frame that unmaps the area and only then to the frame that brings the
+// leader home. This needs the address beforehand.
+Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes) {
+  const auto count = static_cast<std::uint32_t>(threads_.size());
+  const std::size_t size = Area::size_for(count, program_bytes);
+  const std::uint64_t wanted = TRY_OR(find_hole(maps, size), std::move(e).owner(name_));
+  const SignalFrame& home = leader().frame_;
+  std::uint64_t stack = home.address;
+  std::vector<std::byte> covered;
+  if (gadgets_.complete()) {
+    const SignalFrame undo =
+        build_call_frame(leader().context_.regs, home.address, gadgets_.restorer, gadgets_.syscall,
+                         SYS_munmap, wanted, size, home.address);
+    covered.resize(undo.bytes.size());
+    TRY(sys::process_vm_read(pid_, undo.address, covered));
+    TRY(sys::process_vm_write(pid_, undo.address, undo.bytes));
+    stack = undo.address;
+  }
+  const std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+                                MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+                                static_cast<std::uint64_t>(-1), 0};
+  area_address_ = TRY_OR(attended_syscall(leader(), SYS_mmap, args, stack),
+                         std::move(e).during("mapping the shared area"));
+  area_size_ = size;
+  const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
+  const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
+  area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
+  if (gadgets_.complete()) area_->header().unmap_gadget = gadgets_.syscall;
+  TRY(start_serving(leader()));
+  if (!covered.empty()) TRY(sys::process_vm_write(pid_, stack, covered));
+  return {};
+}
+
+Result<> HeldProcess::start_serving(HeldThread& thread) {
+  blob::Cell& cell = area_->cell(thread.slot_);
+  cell = {};
+  cell.word = keeper_.owner() | FUTEX_WAITERS;
+  cell.frame = thread.frame_.address;
+  cell.leave_by = blob::Leave::kSignalReturn;
+  cell.area = area_->address();
+  cell.stack_top = area_->stack_top(thread.slot_);
+  keeper_.enlist(cell);
+
+  user_regs_struct regs = thread.context_.regs;
+  regs.rip = area_->entry();
+  regs.rdi = area_->cell_address(thread.slot_);
+  regs.rsp = cell.stack_top - 8;
+  regs.eflags = 0x202;
+  regs.rax = 0;
+  regs.orig_rax = static_cast<std::uint64_t>(-1);
+  TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
+  TRY(sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs)));
+  __atomic_add_fetch(&area_->header().threads, 1, __ATOMIC_ACQ_REL);
+  thread.inside_ = true;
+  keeper_.ignore_stops(thread.tid_);
+  return sys::ptrace::cont(thread.tid_);
+}
+
+Result<> HeldProcess::ask_alternate_stacks() {
+  std::vector<Program> programs(threads_.size());
+  std::vector<DataRef> answers;
+  Batch batch(keeper_);
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    answers.push_back(programs[i].zeros(sizeof(stack_t)));
+    programs[i].call("ask for the alternate stack", SYS_sigaltstack, {0, answers[i]});
+    TRY(batch.add(*this, *threads_[i], programs[i]));
+  }
+  TRY(batch.run());
+  for (std::size_t i = 0; i < threads_.size(); ++i)
+    threads_[i]->alternate_stack_ = batch.placed(i).value<stack_t>(answers[i]);
+  area_->rewind();
+  return {};
+}
+
+// A thread with an alternate stack may run on a stack too small for a frame (goroutines): the frame goes
+// where a signal's would, and what it covered at first is put back.
+Result<> HeldProcess::move_frame(HeldThread& thread) {
+  const stack_t& alternate = thread.alternate_stack_;
+  const auto base = reinterpret_cast<std::uint64_t>(alternate.ss_sp);
+  const std::uint64_t sp = thread.context_.regs.rsp;
+  const bool on_it = sp > base && sp - base <= alternate.ss_size;
+  if ((alternate.ss_flags & SS_DISABLE) || alternate.ss_size == 0 || on_it) return {};
+  const SignalFrame first = std::move(thread.frame_);
+  const std::vector<std::byte> covered = std::move(thread.under_frame_);
+  if (Result<> laid = lay_frame(thread, base + alternate.ss_size, true); !laid) {
+    thread.frame_ = first;
+    thread.under_frame_ = covered;
+    log_.debug("{}: no frame on the alternate stack: {}", name_, laid.error().message());
+    return {};
+  }
+  area_->cell(thread.slot_).frame = thread.frame_.address;
+  return sys::process_vm_write(pid_, first.address, covered);
+}
+
+Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
+                            std::size_t program_bytes) {
+  gadgets_ = TRY_OR(finder.find(pid_, proc_dir, maps), std::move(e).owner(name_));
+  if (!gadgets_.complete())
+    log_.debug("{}: no way home without the engine while its area is being mapped", name_);
+  for (std::uint32_t i = 0; i < threads_.size(); ++i) {
+    threads_[i]->slot_ = i;
+    TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false),
+           std::move(e).during("laying a signal frame").owner(name_));
+  }
+  TRY(map_area(proc_dir, maps, program_bytes));
+  for (auto& thread : threads_)
+    if (!thread->inside_) TRY_OR(start_serving(*thread), std::move(e).owner(name_));
+  TRY(ask_alternate_stacks());
+  for (auto& thread : threads_) TRY(move_frame(*thread));
+  return {};
+}
+
+Result<> HeldProcess::set_farewell(const Program& program) {
+  const Placed placed = TRY(area_->place(program));
+  area_->keep();
+  area_->header().farewell = placed.address();
+  return {};
+}
+
+// From the interpreter back into a ptrace stop.
+Result<> HeldProcess::bring_back(HeldThread& thread) {
+  if (!thread.inside_) return {};
+  keeper_.expect_stops(thread.tid_);
+  TRY(sys::ptrace::interrupt(thread.tid_));
+  Stop stop = TRY(keeper_.wait_stop(thread.tid_, within(kPatience)));
+  while (stop.event() != PTRACE_EVENT_STOP) {
+    TRY(sys::ptrace::cont(thread.tid_));
+    stop = TRY(keeper_.wait_stop(thread.tid_, within(kPatience)));
+  }
+  return {};
+}
+
+Result<> HeldProcess::let_go(HeldThread& thread, bool stop_afterwards) {
+  TRY(reinstate(thread.tid_, thread.context_));
+  if (thread.inside_) {
+    __atomic_sub_fetch(&area_->header().threads, 1, __ATOMIC_ACQ_REL);
+    keeper_.dismiss(area_->cell(thread.slot_));
+    thread.inside_ = false;
+  }
+  if (!thread.under_frame_.empty())
+    (void)sys::process_vm_write(pid_, thread.frame_.address, thread.under_frame_);
+  const bool stop = stop_afterwards || keeper_.was_stopped_meanwhile(thread.tid_);
+  if (stop && thread.tid_ == pid_) (void)sys::kill(pid_, SIGSTOP);
+  keeper_.forget(thread.tid_);
+  return sys::ptrace::detach(thread.tid_);
+}
+
+Result<> HeldProcess::unmap_area() {
+  if (area_address_ == 0) return {};
+  const std::uint64_t args[] = {area_address_, area_size_};
+  TRY(attended_syscall(leader(), SYS_munmap, args, leader().frame_.address));
+  area_address_ = 0;
+  return {};
+}
+
+Result<> HeldProcess::release(bool stop_afterwards) {
+  if (released_ || threads_.empty()) return {};
+  released_ = true;
+  Result<> outcome;
+  const auto note = [&](Result<> step) {
+    if (!step && !is_gone(step.error()) && outcome) outcome = std::move(step);
+  };
+  for (auto& thread : threads_) note(bring_back(*thread));
+  // The leader goes last: it takes the area away when nobody else needs it.
+  for (std::size_t i = threads_.size(); i-- > 1;) note(let_go(*threads_[i], stop_afterwards));
+  // Until its registers point elsewhere it is still the interpreter's last thread, and would unmap by itself.
+  note(unmap_area());
+  note(let_go(leader(), stop_afterwards));
+  if (area_)
+    for (auto& thread : threads_) keeper_.dismiss(area_->cell(thread->slot_));
+  return outcome;
+}
+
+Result<> HeldProcess::kill(Deadline deadline) {
+  released_ = true;
+  TRY(sys::kill(pid_, SIGKILL));
+  for (auto& thread : threads_) {
+    keeper_.ignore_stops(thread->tid_);
+    keeper_.expect_stops(thread->tid_);
+  }
+  Result<Stop> gone = keeper_.wait_stop(pid_, deadline);
+  while (gone) gone = keeper_.wait_stop(pid_, deadline);
+  for (auto& thread : threads_) {
+    if (area_) keeper_.dismiss(area_->cell(thread->slot_));
+    keeper_.forget(thread->tid_);
+  }
+  if (is_gone(gone.error())) return {};
+  return fail(std::move(gone).error().owner(name_));
+}
+
+}  // namespace dormouse::parasite

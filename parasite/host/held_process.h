@@ -1,0 +1,140 @@
+// A process whose threads are stopped and, from enter() to release(), serve the interpreter.
+//
+// The rule it keeps: whatever happens to the engine, the process goes on as it was. Before a thread's
+// registers are first changed, a signal frame with its full context stands on its stack; every way out of
+// the interpreter that the engine does not attend ends in rt_sigreturn on that frame. The attended way
+// out, release(), puts registers and signal mask back through ptrace, so that even a system call that
+// was interrupted goes on as if nothing had happened.
+#pragma once
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "kernel/proc/maps.h"
+#include "parasite/host/area.h"
+#include "parasite/host/context.h"
+#include "parasite/host/gadgets.h"
+#include "parasite/host/keeper.h"
+
+namespace dormouse::parasite {
+
+class HeldThread {
+ public:
+  pid_t tid() const { return tid_; }
+  const Context& context() const { return context_; }
+  // The alternate signal stack as sigaltstack() reports it; known after enter().
+  const stack_t& alternate_stack() const { return alternate_stack_; }
+  // The process was stopped (SIGSTOP, SIGTSTP, …) by this signal when the thread was seized; 0: it ran.
+  int stop_signal() const { return stop_signal_; }
+
+ private:
+  friend class HeldProcess;
+  friend class Batch;
+  pid_t tid_ = 0;
+  int stop_signal_ = 0;
+  Context context_;
+  stack_t alternate_stack_{};
+  std::uint32_t slot_ = 0;
+  bool inside_ = false;  // serving the interpreter
+  SignalFrame frame_;
+  std::vector<std::byte> under_frame_;  // what stood where the frame is
+};
+
+class HeldProcess {
+ public:
+  // `name`: how errors call it. `keeper`, `log` outlive this object.
+  HeldProcess(Keeper& keeper, Log& log, pid_t pid, std::string name);
+  HeldProcess(const HeldProcess&) = delete;
+  HeldProcess& operator=(const HeldProcess&) = delete;
+  ~HeldProcess();  // releases, best effort
+
+  pid_t pid() const { return pid_; }
+  const std::string& name() const { return name_; }
+  std::vector<std::unique_ptr<HeldThread>>& threads() { return threads_; }
+  HeldThread& leader() { return *threads_.front(); }
+  Area& area() { return *area_; }
+  bool inside() const { return area_.has_value(); }
+
+  // Seizes one more thread and asks it to stop; the first must be the leader. False: it is gone, or a
+  // zombie. kConflict: somebody else traces it.
+  Result<bool> seize(pid_t tid);
+  bool holds(pid_t tid) const;
+  // Waits until every seized thread has stopped. A thread that ended meanwhile is dropped.
+  [[nodiscard]] Result<> wait_stopped(Deadline deadline);
+  // Reads the registers of all threads. They must be stopped.
+  [[nodiscard]] Result<> capture_contexts();
+  // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
+  [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
+                               std::size_t program_bytes = Area::kDefaultProgramBytes);
+  // A program that the last thread runs if the engine is gone: closes what was lent to the process.
+  [[nodiscard]] Result<> set_farewell(const Program& program);
+
+  // Everything as it was, detached. Safe to call at any stage, also after failures; the first error is
+  // told, the rest is done nevertheless. A process that died is no error.
+  [[nodiscard]] Result<> release(bool stop_afterwards = false);
+  // SIGKILL; waits until it is gone.
+  [[nodiscard]] Result<> kill(Deadline deadline);
+
+ private:
+  friend class Batch;
+  Result<std::uint64_t> attended_syscall(HeldThread& thread, long number, std::span<const std::uint64_t> args,
+                                         std::uint64_t stack);
+  [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);
+  [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
+  [[nodiscard]] Result<> start_serving(HeldThread& thread);
+  [[nodiscard]] Result<> ask_alternate_stacks();
+  [[nodiscard]] Result<> move_frame(HeldThread& thread);
+  [[nodiscard]] Result<> bring_back(HeldThread& thread);
+  [[nodiscard]] Result<> let_go(HeldThread& thread, bool stop_afterwards);
+  [[nodiscard]] Result<> unmap_area();
+
+  Keeper& keeper_;
+  Log& log_;
+  pid_t pid_;
+  std::string name_;
+  std::vector<std::unique_ptr<HeldThread>> threads_;
+  Gadgets gadgets_;
+  std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
+  std::optional<Area> area_;
+  bool released_ = false;
+};
+
+// Programs for several threads, run at once: all are woken, then all are waited for.
+class Batch {
+ public:
+  explicit Batch(Keeper& keeper) : keeper_(keeper) {}
+  // `program` must live until the batch's results have been read. One program per thread.
+  Result<std::size_t> add(HeldProcess& process, HeldThread& thread, const Program& program);
+  // For puppets: a cell of an area that the caller manages.
+  Result<std::size_t> add(Area& area, std::uint32_t slot, pid_t tid, std::string name,
+                          const Program& program);
+  // Error: of the first program that did not end as expected, naming operation and process.
+  [[nodiscard]] Result<> run(std::chrono::milliseconds patience = std::chrono::seconds(60));
+  const Placed& placed(std::size_t index) const { return jobs_[index].placed; }
+
+ private:
+  struct Job {
+    Area* area;
+    blob::Cell* cell;
+    pid_t tid;
+    std::string name;
+    Placed placed;
+    std::uint32_t finished_before = 0;
+  };
+  [[nodiscard]] Result<> start(Job& job);
+  static Result<> verdict(const Job& job);
+  Keeper& keeper_;
+  std::vector<Job> jobs_;
+};
+
+}  // namespace dormouse::parasite
