@@ -83,7 +83,7 @@ Result<std::string> readlinkat(int dir, Path path);
 struct DirectoryEntry {
   std::string name;
   std::uint64_t inode = 0;
-  std::uint8_t type = 0;  // DT_*; DT_UNKNOWN where the file system does not say
+  std::uint8_t type = 0;  // DT_* of <dirent.h>; DT_UNKNOWN where the file system does not say
 };
 // All entries but "." and "..", in the file system's order. Reads from the descriptor's position.
 Result<std::vector<DirectoryEntry>> list_directory(int fd);

@@ -1,6 +1,5 @@
 #include "kernel/ptrace.h"
 
-#include <linux/filter.h>
 #include <linux/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>

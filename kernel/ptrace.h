@@ -2,6 +2,7 @@
 // ESRCH (the thread is gone, or not stopped) is a kernel error here; callers know which one it means.
 #pragma once
 
+#include <linux/filter.h>
 #include <signal.h>
 #include <sys/types.h>
 
@@ -12,8 +13,6 @@
 
 #include "base/error.h"
 #include "kernel/abi.h"
-
-struct sock_filter;
 
 namespace dormouse::sys::ptrace {
 
