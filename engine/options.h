@@ -67,6 +67,8 @@ struct CommonOptions {
   std::vector<CgroupRoot> cgroup_roots;
   std::vector<ExternalMount> external_mounts;
   std::vector<std::string> externals;  // "net[4026532]:key", "mnt[/x]:name", "dev[8/1]:name", …
+  // Mounts that this node has too, in the same place, need not be named.
+  bool auto_external_mounts = false;
   std::uint64_t empty_namespaces = 0;  // CLONE_NEWNET: the contents are left out / come from hooks
 
   bool shell_job = false;
@@ -90,7 +92,6 @@ struct CheckpointOptions : CommonOptions {
   AfterDump after = AfterDump::kKill;
   std::string freeze_cgroup;   // absolute directory, v1 freezer or v2; empty: none
   std::chrono::milliseconds freeze_timeout{10'000};
-  bool auto_external_mounts = false;
   bool external_sharing = false;  // shared mounts with peers outside are acceptable
   bool external_masters = false;  // slave mounts with masters outside are acceptable
   std::vector<std::string> enabled_filesystems;
