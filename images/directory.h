@@ -149,6 +149,8 @@ class InputDirectory {
   bool has_manifest() const;
   // What the manifest says about the whole; null without one.
   const ManifestInfo* info() const;
+  // Which version of this engine wrote it; empty without a manifest.
+  std::string_view engine_version() const;
   // With a manifest: every listed file is there, with its size and checksum (page files: size only;
   // their chunks are verified where they are read). Without one: fine.
   [[nodiscard]] Result<> verify() const;

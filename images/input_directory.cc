@@ -102,6 +102,10 @@ const ManifestInfo* InputDirectory::info() const {
   return state_->manifest ? &state_->manifest->info : nullptr;
 }
 
+std::string_view InputDirectory::engine_version() const {
+  return state_->manifest ? std::string_view(state_->manifest->engine_version) : std::string_view();
+}
+
 Result<> InputDirectory::verify() const {
   if (!state_->manifest) return {};
   for (const auto& [name, file] : state_->manifest->files) TRY(verify_file(state_->directory, name, file));
