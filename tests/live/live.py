@@ -46,11 +46,11 @@ def restore(engine_, man, pids):
 
 
 def dump_and_restore(man, images, dumper, restorer):
-    pids = tasks.tree(man.root_pid)
+    dumped = tasks.identities(man.root_pid)
     before = tasks.snapshot(man.root_pid)
     engine.Engine(dumper, images).dump(man.root_pid, *man.dump_arguments)
-    man.wait_until_gone(pids)
-    man.root_pid = restore(engine.Engine(restorer, images), man, pids)
+    victim.wait_until_gone(dumped)
+    man.root_pid = restore(engine.Engine(restorer, images), man, [pid for pid, _ in dumped])
     expect_same(before, man, "after the restore")
 
 
@@ -104,7 +104,7 @@ def main():
         print(f"see {scratch}")
         return 1
     finally:
-        man.kill()
+        victim.kill_descendants()
     if verdict.startswith("SKIP"):
         print(verdict)
         return victim.SKIPPED

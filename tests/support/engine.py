@@ -12,7 +12,10 @@ def build_directory():
 
 def ours():
     """The binary under test: $CRIU, or what the build made."""
-    return os.environ.get("CRIU") or str(build_directory() / "bin/criu")
+    binary = os.environ.get("CRIU") or str(build_directory() / "bin/criu")
+    if not os.access(binary, os.X_OK):
+        raise SystemExit(f"no engine to test: {binary} (run scripts/build, or set CRIU)")
+    return binary
 
 
 def reference():

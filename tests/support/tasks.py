@@ -23,6 +23,21 @@ def is_alive(pid):
     return status(pid).get("State", "X")[0] not in "XZ"
 
 
+def identities(root):
+    """(pid, start time) of each task of the tree: pids alone may soon belong to somebody else."""
+    return [(pid, _start_time(pid)) for pid in tree(root)]
+
+
+def _start_time(pid):
+    stat = (read(f"/proc/{pid}/stat") or b"").decode(errors="replace").rpartition(")")[2].split()
+    return stat[19] if stat else None
+
+
+def remaining(identities_):
+    """Those that still exist, as zombies too."""
+    return [pid for pid, start in identities_ if start and _start_time(pid) == start]
+
+
 def inner_pid(pid):
     """Its pid as it sees itself."""
     return int(status(pid)["NSpid"].split()[-1])

@@ -1,10 +1,13 @@
 """Starts workloads, on the host's own tree or in namespaces of their own, and sees them through."""
 import contextlib
 import ctypes
+import fcntl
 import os
 import pathlib
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import time
 
@@ -19,6 +22,19 @@ def become_subreaper():
     PR_SET_CHILD_SUBREAPER = 36
     if _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+
+
+def leave_the_others():
+    """Private mount and net namespaces for this process and all it starts, so that what a test leaves
+    behind there can be told from what others do meanwhile."""
+    CLONE_NEWNS, CLONE_NEWNET, MS_REC, MS_PRIVATE = 0x20000, 0x40000000, 0x4000, 0x40000
+    if _libc.unshare(CLONE_NEWNS | CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    if _libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
+        raise OSError(ctypes.get_errno(), "mount")
+    SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
 
 
 def wait_until(condition, what, seconds=20):
@@ -42,6 +58,33 @@ def reap():
                 break
             ended[pid] = how
     return ended
+
+
+def wait_until_gone(identities):
+    """After a dump: the tasks have ended and, where they were our children, are waited for."""
+    def gone():
+        reap()
+        return not tasks.remaining(identities)
+    wait_until(gone, "the dumped tasks are gone")
+
+
+def kill_tree(root):
+    doomed = tasks.identities(root) if tasks.status(root) else []
+    for pid in tasks.remaining(doomed):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until_gone(doomed)
+
+
+def kill_descendants():
+    """Leaves no process behind that this one started or adopted."""
+    def gone():
+        for pid in tasks.tree(os.getpid())[1:]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        reap()
+        return len(tasks.tree(os.getpid())) == 1
+    wait_until(gone, "all descendants are gone")
 
 
 class Victim:
@@ -106,23 +149,7 @@ class Victim:
     def kill(self):
         if self.root_pid is None:
             return
-        doomed = tasks.tree(self.root_pid) if tasks.status(self.root_pid) else []
-        for pid in doomed:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-        def gone():
-            reap()
-            return not any(tasks.is_alive(pid) for pid in doomed)
-        wait_until(gone, f"{self.workload.name} is gone")
-
-    def wait_until_gone(self, pids):
-        """After a dump: the pids must be free again before a restore can take them."""
-        def gone():
-            reap()
-            return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
-        wait_until(gone, "the dumped tasks are gone")
-
+        kill_tree(self.root_pid)
 
 class NamespacedVictim(Victim):
     """The workload below a small init, in new pid, mount, uts, ipc and net namespaces, with a root
