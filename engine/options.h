@@ -52,6 +52,8 @@ struct Notification {
   std::string stage;   // "pre-dump", "network-lock", "post-restore", …
   pid_t root_pid = 0;  // the root task as the engine sees it, where the stage has one
   int descriptor = -1;  // orphan-pts-master: the terminal's master side
+  // query-ext-files: where the watcher puts further externals; null if they cannot be had any more.
+  std::vector<std::string>* more_externals = nullptr;
 };
 // An error aborts the operation (or is only logged, after the point of no return).
 using Notify = std::function<Result<>(const Notification&)>;

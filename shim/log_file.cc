@@ -59,7 +59,7 @@ void LogFile::attach(Fd fd) {
   set_verbosity(verbosity_);
   write_versions();
   for (const EarlyLine& line : early_)
-    if (wants(line.level)) append(line.text);
+    if (wants(line.level)) append(line.level, line.text);
   early_.clear();
   if (!first_error_.empty()) flush();
 }
@@ -69,10 +69,10 @@ void LogFile::write(LogLevel level, std::string_view line) {
     early_.push_back({level, std::string(line)});
     return;
   }
-  if (wants(level)) append(line);
+  if (wants(level)) append(level, line);
 }
 
-void LogFile::append(std::string_view line) {
+void LogFile::append(LogLevel level, std::string_view line) {
   if (buffer_.size() + line.size() > kBufferBytes) flush();
   if (verbosity_ >= kTimestampVerbosity) {
     const auto age = std::chrono::duration_cast<std::chrono::microseconds>(
@@ -82,6 +82,7 @@ void LogFile::append(std::string_view line) {
   }
   // Names of tasks and files are not ours: a newline in one must not start a line of its own.
   const auto begin = buffer_.size();
+  if (level == LogLevel::kWarn) buffer_ += "Warn: ";  // tools look for it
   buffer_ += line;
   std::replace(buffer_.begin() + static_cast<std::ptrdiff_t>(begin), buffer_.end(), '\n', ' ');
   buffer_ += '\n';

@@ -2,7 +2,8 @@
 // goes there in large writes.
 //
 // Format, which people and tools grep: from verbosity 3 on "(SS.uuuuuu) text", below it the bare
-// text. A failure is one line, "Error (shim/file.cc:NN): text", and nothing else says "Error".
+// text. A failure is one line, "Error (shim/file.cc:NN): text", and nothing else says "Error"; a
+// warning begins with "Warn: ".
 //
 // Processes forked while a LogFile lives share nothing with it but the descriptor: their copies
 // never write.
@@ -58,7 +59,7 @@ class LogFile final : public Log {
     std::string text;
   };
   void attach(Fd fd);
-  void append(std::string_view line);
+  void append(LogLevel level, std::string_view line);
 
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   const pid_t owner_;

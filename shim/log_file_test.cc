@@ -47,7 +47,7 @@ TEST(LogFile, LowVerbosityHasNoTimestamps) {
   log.warn("be careful");
   log.info("not wanted");
   log.flush();
-  EXPECT_EQ(dir.read("l"), "be careful\n");
+  EXPECT_EQ(dir.read("l"), "Warn: be careful\n");
 }
 
 TEST(LogFile, VerbosityZeroIsSilentButRemembersTheError) {
@@ -77,7 +77,7 @@ TEST(LogFile, ANewlineInANameStartsNoLine) {
   ASSERT_TRUE(log.open(dir.fd(), "l"));
   log.warn("task {}", "a\nError (forged)");
   log.flush();
-  EXPECT_EQ(dir.read("l"), "task a Error (forged)\n");
+  EXPECT_EQ(dir.read("l"), "Warn: task a Error (forged)\n");
 }
 
 TEST(LogFile, TruncatesAnExistingFileAndKeepsItsInode) {
@@ -114,7 +114,7 @@ TEST(LogFile, AForkedProcessDoesNotWriteTheParentsLinesAgain) {
     }
     ASSERT_EQ(::waitpid(child, nullptr, 0), child);
   }
-  EXPECT_EQ(dir.read("l"), "once\n");
+  EXPECT_EQ(dir.read("l"), "Warn: once\n");
 }
 
 TEST(LogFile, LongLogsAreComplete) {
@@ -125,7 +125,7 @@ TEST(LogFile, LongLogsAreComplete) {
     ASSERT_TRUE(log.open(dir.fd(), "l"));
     for (int i = 0; i < 20000; ++i) {
       log.warn("line {}", i);
-      expected += format("line {}\n", i);
+      expected += format("Warn: line {}\n", i);
     }
   }
   EXPECT_EQ(dir.read("l"), expected);

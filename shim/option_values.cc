@@ -16,7 +16,7 @@ Error bad(std::string_view text, std::string_view expected) {
 
 // The flags of an automatic external mount: m also accepts masters outside, s also shared peers.
 Result<> accept_outside_mounts(Settings& settings, std::string_view flags) {
-  settings.dump.auto_external_mounts = true;
+  settings.common.auto_external_mounts = true;
   for (const char c : flags) {
     if (c == 'm')
       settings.dump.external_masters = true;

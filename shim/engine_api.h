@@ -1,0 +1,21 @@
+// The engine as the shim calls it: values, so that tests can put something else in its place.
+#pragma once
+
+#include <expected>
+#include <functional>
+
+#include "engine/options.h"
+#include "kernel/features.h"
+
+namespace dormouse::shim {
+
+using CheckpointResult = std::expected<engine::CheckpointReport, engine::Failures>;
+using RestoreResult = std::expected<engine::RestoreReport, engine::Failures>;
+
+struct EngineApi {
+  std::function<CheckpointResult(const engine::CheckpointOptions&)> checkpoint;
+  std::function<RestoreResult(const engine::RestoreOptions&)> restore;
+  std::function<bool(sys::Feature)> has_feature;  // of this kernel
+};
+
+}  // namespace dormouse::shim
