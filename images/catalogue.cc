@@ -181,6 +181,8 @@ class Nothing final : public RecordVisitor {
 
 }  // namespace
 
+std::span<const ImageKind> all_kinds() { return kKinds; }
+
 std::optional<FoundKind> find_kind(std::string_view file_name) {
   for (const ImageKind& kind : kKinds)
     if (const auto found = match(kind, file_name)) return found;

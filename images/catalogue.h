@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "base/error.h"
@@ -33,6 +34,9 @@ struct ImageKind {
   MakeRecord following;  // records after the first; null: there are none
   VisitRest rest;        // what stands behind each record before the next; null: nothing
 };
+
+// In no particular order.
+std::span<const ImageKind> all_kinds();
 
 struct FoundKind {
   const ImageKind* kind;
