@@ -4,6 +4,7 @@
 
 #include "kernel/file.h"
 #include "shim/action_scripts.h"
+#include "shim/crash_log.h"
 
 namespace dormouse::shim {
 namespace {
@@ -85,6 +86,7 @@ void report_failure(Workplace& place, std::string_view operation, Outcome& outco
 
 CheckpointResult run_checkpoint(const EngineApi& engine, const Settings& settings, Workplace& place,
                                 engine::Notify client) {
+  const CrashLog crash(place.log);
   engine::CheckpointOptions options = checkpoint_options(settings);
   const bool has_client = static_cast<bool>(client);
   fill(options, place,
@@ -102,6 +104,7 @@ CheckpointResult run_checkpoint(const EngineApi& engine, const Settings& setting
 
 RestoreResult run_restore(const EngineApi& engine, const Settings& settings, Workplace& place,
                           engine::Notify client) {
+  const CrashLog crash(place.log);
   engine::RestoreOptions options = restore_options(settings);
   PidFile pidfile(settings.pidfile, place.work.get());
   const bool has_client = static_cast<bool>(client);
