@@ -42,6 +42,18 @@ struct PeekSiginfoArgs {
 };
 inline constexpr std::uint32_t kPeekSiginfoShared = 1;
 
+// sched_getattr(), sched_setattr(): the first version's size, Linux 3.14.
+struct SchedAttr {
+  std::uint32_t size = 48;
+  std::uint32_t policy = 0;    // SCHED_*
+  std::uint64_t flags = 0;     // kSchedFlag*
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;  // of SCHED_FIFO and SCHED_RR
+  std::uint64_t runtime = 0, deadline = 0, period = 0;
+};
+static_assert(sizeof(SchedAttr) == 48);
+inline constexpr std::uint64_t kSchedFlagResetOnFork = 1;
+
 // mount_setattr(), Linux 5.12.
 struct MountAttr {
   std::uint64_t attr_set = 0;

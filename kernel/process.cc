@@ -103,6 +103,23 @@ Result<> close_range(unsigned first, unsigned last, unsigned flags) {
   return done("close_range", [&] { return ::syscall(SYS_close_range, first, last, flags); });
 }
 
+Result<RobustList> get_robust_list(pid_t tid) {
+  void* head = nullptr;
+  RobustList list;
+  TRY(done("get_robust_list", [&] { return ::syscall(SYS_get_robust_list, tid, &head, &list.length); }));
+  list.head = reinterpret_cast<std::uint64_t>(head);
+  return list;
+}
+Result<abi::SchedAttr> sched_getattr(pid_t tid) {
+  abi::SchedAttr attr;
+  TRY(done("sched_getattr", [&] { return ::syscall(SYS_sched_getattr, tid, &attr, sizeof attr, 0); }));
+  return attr;
+}
+Result<int> membarrier(int command) {
+  const long answer = TRY(value("membarrier", [&] { return ::syscall(SYS_membarrier, command, 0, 0); }));
+  return static_cast<int>(answer);
+}
+
 Result<::rlimit> getrlimit(pid_t pid, int resource) {
   ::rlimit limit{};
   TRY(done("prlimit", [&] {

@@ -54,6 +54,17 @@ Result<int> prctl(int operation, unsigned long a = 0, unsigned long b = 0, unsig
 [[nodiscard]] Result<> unshare(int flags);
 [[nodiscard]] Result<> close_range(unsigned first, unsigned last, unsigned flags = 0);
 
+// Head and length of the thread's robust futex list; address 0: none.
+struct RobustList {
+  std::uint64_t head = 0;
+  std::size_t length = 0;
+};
+Result<RobustList> get_robust_list(pid_t tid);
+// Policy, flags (SCHED_FLAG_RESET_ON_FORK), nice value and priority of a thread; 0: the caller.
+Result<abi::SchedAttr> sched_getattr(pid_t tid);
+// MEMBARRIER_CMD_*; EINVAL: this kernel lacks the command.
+Result<int> membarrier(int command);
+
 // `pid` 0: the caller. Reading another's limits needs its credentials or CAP_SYS_RESOURCE;
 // /proc/PID/limits does not (kernel/proc/limits.h).
 Result<::rlimit> getrlimit(pid_t pid, int resource);

@@ -1,37 +1,48 @@
 // Saving the state of tasks and threads: core-N.img (registers, signals, timers, credentials, limits,
-// scheduling, …) and seccomp.img.
+// scheduling, …) and what seccomp.img needs.
 //
 // It is gathered in three steps, each with the threads where that step needs them:
-//   1. read_stopped():  threads in a ptrace stop, not yet in the interpreter: what only ptrace can tell
-//      (queued signals, rseq registration, seccomp filters).
-//   2. ask():           appends to a program that a thread runs in the interpreter: what only the task
-//      itself can tell (signal actions, timers, prctl settings, …).
-//   3. write():         puts everything together with /proc and writes the images.
+//   1. read_stopped():  threads in a ptrace stop, contexts captured, not yet in the interpreter: what only
+//      ptrace can tell (queued signals, rseq registration, seccomp filters), and what /proc knows.
+//   2. program()s:      what a thread runs in the interpreter: what only the task itself can tell
+//      (signal actions, timers, prctl settings, …). One per thread; take() brings the answers in.
+//   3. write():         the images.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "engine/dump_context.h"
+#include "engine/task/seccomp.h"
 #include "parasite/host/held_process.h"
 
 namespace dormouse::engine {
 
 class TaskDump {
  public:
-  TaskDump(DumpContext& context, const Task& task, parasite::HeldProcess& held);
+  // All outlive this object. `filters` collects the seccomp filters of the whole tree; its owner writes it
+  // after the last task's write().
+  TaskDump(DumpContext& context, const Task& task, parasite::HeldProcess& held, SeccompTable& filters);
   TaskDump(TaskDump&&) noexcept;
   ~TaskDump();
 
+  // Also sends threads that were stopped inside a restartable sequence to its abort handler.
   [[nodiscard]] Result<> read_stopped();
 
-  // Programs, one per thread (the leader's also asks for what the whole process shares).
-  const parasite::Program& program(std::size_t thread);
+  // Programs, one per thread of `held` (the leader's also asks for what the whole process shares). Valid
+  // after read_stopped().
+  const parasite::Program& program(std::size_t thread) const;
   // After they ran: takes the answers out of thread `index`'s placed program.
   [[nodiscard]] Result<> take(std::size_t thread, const parasite::Placed& placed);
 
-  // core-<tid>.img for every thread; `cgroup_set` per thread may be 0. Namespace ids, kobj ids
-  // (ids-<pid>.img) are written by checkpoint.cc.
+  // The cg_set_entry of cgroup.img that the thread belongs to; before write().
+  void set_cgroup_set(std::size_t thread, std::uint32_t id);
+
+  // For mm-N.img; known after take() of the leader.
+  int dumpable() const;  // as PR_GET_DUMPABLE tells it
+  bool thp_disabled() const;
+
+  // core-<tid>.img for every thread. Namespace ids and kernel object ids (ids-<pid>.img) are not of this room.
   [[nodiscard]] Result<> write();
 
  private:

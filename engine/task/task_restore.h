@@ -19,19 +19,23 @@ struct Registers {
 // From a thread's core image. kUnsupported naming the component if this CPU lacks state that is in use.
 Result<Registers> registers_of(const pb::core_entry& core);
 
-// What belongs to the process, run once by its leader after memory and descriptors are in place and
-// before credentials: signal actions, interval and POSIX timers, limits, personality, dumpable,
-// child subreaper, shared pending signals, …
+// What belongs to the process, run once by its leader after memory and descriptors are in place, after its
+// threads and children were born and helpers among them have ended, and before any append_thread_state():
+// signal actions, POSIX timers, child subreaper, membarrier registrations, shared pending signals. All signals
+// must be blocked in all threads until their registers are set.
 [[nodiscard]] Result<> append_process_state(parasite::Program& program, const RestoreContext& context,
                                             const ImageTask& task);
-// What belongs to one thread, run by each: name, scheduling, alternate stack, robust list,
-// clear_child_tid, rseq, pending signals, parent death signal, no_new_privs, and last credentials and
-// capabilities, then seccomp. `core` is that thread's. Order constraints are explained in the .cc.
+// What belongs to one thread, run by each, and its last program: name, scheduling, alternate stack, robust
+// list, clear_child_tid, rseq, pending signals; then seccomp filters (the thread must be traced with
+// PTRACE_O_SUSPEND_SECCOMP, or they bite at once) and, as nothing privileged works after them, credentials,
+// dumpable, parent death signal. The leader's ends by starting the timers. `core` is that thread's.
+//
+// A thread that shares memory with nobody (a forked puppet) must not have rseq registered any more.
 [[nodiscard]] Result<> append_thread_state(parasite::Program& program, const RestoreContext& context,
                                            const ImageTask& task, const pb::core_entry& core);
 
-// What the engine does from outside while the puppet is held: oom_score_adj, loginuid, rlimits by prlimit
-// where the engine may, scheduling where only a privileged process may.
+// What the engine does from outside while the puppet is held, after descriptors and memory are in place (limits
+// may not allow them any more): oom_score_adj, resource limits.
 [[nodiscard]] Result<> apply_from_outside(const RestoreContext& context, const ImageTask& task, pid_t pid);
 
 }  // namespace dormouse::engine

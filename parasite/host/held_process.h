@@ -37,6 +37,10 @@ class HeldThread {
   // The process was stopped (SIGSTOP, SIGTSTP, …) by this signal when the thread was seized; 0: it ran.
   int stop_signal() const { return stop_signal_; }
 
+  // Between capture_contexts() and enter(): the thread was inside a restartable sequence, which it must leave
+  // by its abort handler, wherever it goes on.
+  void abort_sequence(std::uint64_t handler) { context_.regs.rip = handler; }
+
  private:
   friend class HeldProcess;
   friend class Batch;

@@ -1,0 +1,45 @@
+// Signals: what the process does about them, what is queued, and each thread's alternate stack. (The
+// blocked ones travel with the registers.)
+#pragma once
+
+#include <signal.h>
+
+#include <span>
+#include <string>
+
+#include "base/error.h"
+#include "parasite/host/area.h"
+#include "parasite/host/program.h"
+
+namespace dormouse::pb {
+class signal_queue_entry;
+class task_core_entry;
+class thread_sas_entry;
+}  // namespace dormouse::pb
+
+namespace dormouse::engine {
+
+// "SIGUSR1", "real-time signal 34".
+std::string signal_name(int number);
+
+// --- saving -------------------------------------------------------------------------------------
+struct SignalActionsAsked {
+  parasite::DataRef answers;
+};
+SignalActionsAsked ask_signal_actions(parasite::Program& program);
+void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked asked, pb::task_core_entry& to);
+
+void save_queue(std::span<const siginfo_t> queue, pb::signal_queue_entry& to);
+void save_alternate_stack(const stack_t& stack, pb::thread_sas_entry& to);
+
+// --- restoring ----------------------------------------------------------------------------------
+// Also discards the SIGCHLD that the birth of the tree may have left behind.
+[[nodiscard]] Result<> append_signal_actions(parasite::Program& program, const pb::task_core_entry& from);
+
+enum class QueueOf : std::uint8_t { kProcess, kThread };
+// To be run with all signals blocked and after the actions are set: a signal whose action is to be
+// ignored would not be queued, and one that is set to be ignored later would be discarded.
+[[nodiscard]] Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& from, QueueOf of);
+void append_alternate_stack(parasite::Program& program, const pb::thread_sas_entry& from);
+
+}  // namespace dormouse::engine

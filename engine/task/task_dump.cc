@@ -1,0 +1,229 @@
+#include "engine/task/task_dump.h"
+
+#include <signal.h>
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "engine/task/credentials.h"
+#include "engine/task/limits.h"
+#include "engine/task/registers.h"
+#include "engine/task/restartable.h"
+#include "engine/task/scheduling.h"
+#include "engine/task/settings.h"
+#include "engine/task/signals.h"
+#include "engine/task/timers.h"
+#include "images/schema/task.pb.h"
+#include "kernel/file.h"
+#include "kernel/proc/stat.h"
+#include "kernel/process.h"
+#include "kernel/ptrace.h"
+
+namespace dormouse::engine {
+namespace {
+
+// task_core_entry.task_state
+constexpr std::uint32_t kStateAlive = 1, kStateDead = 2, kStateStopped = 3;
+constexpr std::uint32_t kNoLoginUid = ~std::uint32_t{0};
+
+// "docker-default (enforce)\n" is the profile docker-default; "unconfined" is none.
+std::string label_of(std::string_view text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\0')) text.remove_suffix(1);
+  if (const auto mode = text.find(" ("); mode != std::string_view::npos) text = text.substr(0, mode);
+  return text == "unconfined" ? std::string() : std::string(text);
+}
+
+// The id as the task's own user namespace has it. `map`: its uid_map as the engine reads it.
+std::uint32_t id_inside(std::uint32_t id, std::span<const proc::IdRange> map) {
+  for (const proc::IdRange& range : map)
+    if (id - range.outside < range.count) return range.inside + (id - range.outside);
+  return kNoLoginUid;
+}
+
+}  // namespace
+
+struct TaskDump::State {
+  struct PerThread {
+    pid_t tid = 0, ns_tid = 0;
+    pb::core_entry core;
+    proc::Status status;
+    std::string label;
+    parasite::Program program;
+    CredentialsAsked credentials;
+    ThreadSettingsAsked settings;
+  };
+
+  DumpContext& context;
+  const Task& task;
+  parasite::HeldProcess& held;
+  SeccompTable& filters;
+  std::vector<PerThread> threads{};
+  std::vector<SeccompState> seccomp{};
+  // Of the leader's program.
+  SignalActionsAsked actions{};
+  TimersAsked timers{};
+  ProcessSettingsAsked settings{};
+  int dumpable = 1;
+  bool thp_disabled = false;
+
+  Result<std::string> read(const std::string& file) const { return sys::read_file(task.proc.get(), file); }
+  template <class Parse>
+  auto read(const std::string& file, Parse parse) const -> decltype(parse(std::string_view())) {
+    const std::string text = TRY(read(file));
+    return parse(text);
+  }
+  Result<> read_process();
+  Result<> read_audit(pb::task_core_entry& to);
+  Result<> read_thread(parasite::HeldThread& thread, PerThread& to);
+  Result<> read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to);
+};
+
+Result<> TaskDump::State::read_audit(pb::task_core_entry& to) {
+  const Result<std::string> text = read("loginuid");
+  if (!text) return {};  // a kernel without audit
+  const auto id = parse_number<std::uint32_t>(trim(*text)).value_or(kNoLoginUid);
+  if (id == kNoLoginUid) {
+    to.set_loginuid(id);
+    return {};
+  }
+  const std::vector<proc::IdRange> map = TRY(read("uid_map", proc::parse_id_map));
+  to.set_loginuid(id_inside(id, map));
+  return {};
+}
+
+Result<> TaskDump::State::read_process() {
+  pb::task_core_entry& core = *threads.front().core.mutable_tc();
+  const proc::Stat stat = TRY(read("stat", proc::parse_stat));
+  core.set_task_state(task.state == TaskState::kStopped ? kStateStopped : kStateAlive);
+  core.set_exit_code(0);
+  core.set_flags(stat.flags);
+  core.set_comm(stat.comm);
+  const std::string personality = TRY(read("personality"));
+  core.set_personality(parse_number<std::uint32_t>(trim(personality), 16).value_or(0));
+  core.set_blk_sigset(held.leader().context().signal_mask);
+  if (task.state == TaskState::kStopped) {
+    const int signal = held.leader().stop_signal();
+    core.set_stop_signo(static_cast<std::uint32_t>(signal != 0 ? signal : SIGSTOP));
+  }
+  const Limits limits = TRY(read("limits", proc::parse_limits));
+  save_limits(limits, *core.mutable_rlimits());
+  TRY(read_audit(core));
+  const std::string adjustment = TRY(read("oom_score_adj"));
+  core.set_oom_score_adj(parse_number<std::int32_t>(trim(adjustment)).value_or(0));
+  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
+  save_queue(queue, *core.mutable_signals_s());
+
+  parasite::Program& program = threads.front().program;
+  actions = ask_signal_actions(program);
+  const std::vector<proc::PosixTimer> posix = TRY(read("timers", proc::parse_timers));
+  timers = ask_timers(program, posix);
+  settings = ask_process_settings(program);
+  return {};
+}
+
+Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to) {
+  const Result<abi::RseqConfiguration> configuration = sys::ptrace::get_rseq_configuration(thread.tid());
+  // EIO: the kernel has no such request (before 5.13) or no rseq at all.
+  if (!configuration && configuration.error().is_kernel(EIO)) return {};
+  const abi::RseqConfiguration& found = TRY(configuration);
+  save_restartable(found, *to.mutable_rseq_entry());
+  const auto handler = TRY(abort_address(thread.tid(), found, thread.context().regs.rip));
+  if (handler) thread.abort_sequence(*handler);
+  return {};
+}
+
+Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& to) {
+  const pid_t tid = thread.tid();
+  const auto known = std::ranges::find(task.threads, tid, &Thread::tid);
+  if (known == task.threads.end()) return fail(Error::unsupported("a thread that was not there before"));
+  to.tid = tid;
+  to.ns_tid = known->ns_tid;
+  to.core.set_mtype(pb::core_entry::X86_64);
+  pb::thread_core_entry& core = *to.core.mutable_thread_core();
+
+  to.status = TRY(read(format("task/{}/status", tid), proc::parse_status));
+  core.set_comm(to.status.name);
+  if (const Result<std::string> label = read(format("task/{}/attr/current", tid))) to.label = label_of(*label);
+  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(tid, false));
+  save_queue(queue, *core.mutable_signals_p());
+  TRY(read_restartable(thread, core));
+  seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
+  TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
+  const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
+  TRY(save_scheduling(scheduling, core));
+  const sys::RobustList robust = TRY(sys::get_robust_list(tid));
+  core.set_futex_rla(robust.head);
+  core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
+  // The leader's is with what the process has in common.
+  if (tid != task.pid) core.set_blk_sigset(thread.context().signal_mask);
+
+  to.credentials = ask_credentials(to.program, to.status.groups.size());
+  to.settings = ask_thread_settings(to.program);
+  return {};
+}
+
+TaskDump::TaskDump(DumpContext& context, const Task& task, parasite::HeldProcess& held, SeccompTable& filters)
+    : state_(new State{context, task, held, filters}) {}
+TaskDump::TaskDump(TaskDump&&) noexcept = default;
+TaskDump::~TaskDump() = default;
+
+Result<> TaskDump::read_stopped() {
+  state_->threads.resize(state_->held.threads().size());
+  for (std::size_t i = 0; i < state_->threads.size(); ++i) {
+    parasite::HeldThread& thread = *state_->held.threads()[i];
+    TRY_OR(state_->read_thread(thread, state_->threads[i]),
+           std::move(e).object(format("thread {}", thread.tid())).owner(state_->task.name()));
+  }
+  TRY_OR(state_->read_process(), std::move(e).owner(state_->task.name()));
+  return {};
+}
+
+const parasite::Program& TaskDump::program(std::size_t thread) const { return state_->threads[thread].program; }
+
+Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
+  State::PerThread& thread = state_->threads[index];
+  pb::thread_core_entry& core = *thread.core.mutable_thread_core();
+  save_credentials(placed, thread.credentials, thread.status, thread.label, *core.mutable_creds());
+  save_thread_settings(placed, thread.settings, thread.core);
+  save_alternate_stack(state_->held.threads()[index]->alternate_stack(), *core.mutable_sas());
+  if (index != 0) return {};
+  pb::task_core_entry& process = *thread.core.mutable_tc();
+  save_signal_actions(placed, state_->actions, process);
+  TRY_OR(save_timers(placed, state_->timers, state_->task, *process.mutable_timers()),
+         std::move(e).owner(state_->task.name()));
+  save_process_settings(placed, state_->settings, process);
+  state_->dumpable = static_cast<int>(placed.result(state_->settings.dumpable));
+  state_->thp_disabled = placed.result(state_->settings.thp_disabled) != 0;
+  return {};
+}
+
+void TaskDump::set_cgroup_set(std::size_t thread, std::uint32_t id) {
+  state_->threads[thread].core.mutable_thread_core()->set_cg_set(id);
+}
+
+int TaskDump::dumpable() const { return state_->dumpable; }
+bool TaskDump::thp_disabled() const { return state_->thp_disabled; }
+
+Result<> TaskDump::write() {
+  std::vector<pb::thread_core_entry*> cores;
+  for (State::PerThread& thread : state_->threads) cores.push_back(thread.core.mutable_thread_core());
+  state_->filters.save(state_->seccomp, cores);
+  for (const State::PerThread& thread : state_->threads)
+    TRY(state_->context.out.write(images::kCore, static_cast<std::uint64_t>(thread.ns_tid), thread.core));
+  return {};
+}
+
+Result<> write_zombie_core(DumpContext& context, const Task& task) {
+  pb::core_entry core;
+  core.set_mtype(pb::core_entry::X86_64);
+  pb::task_core_entry& process = *core.mutable_tc();
+  process.set_task_state(kStateDead);
+  process.set_exit_code(static_cast<std::uint32_t>(task.exit_code));
+  process.set_personality(0);
+  process.set_flags(0);
+  process.set_blk_sigset(0);
+  process.set_comm(task.comm);
+  return context.out.write(images::kCore, static_cast<std::uint64_t>(task.ns_pid), core);
+}
+
+}  // namespace dormouse::engine

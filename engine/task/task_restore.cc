@@ -1,0 +1,80 @@
+#include "engine/task/task_restore.h"
+
+#include "base/text.h"
+#include "engine/task/credentials.h"
+#include "engine/task/limits.h"
+#include "engine/task/restartable.h"
+#include "engine/task/scheduling.h"
+#include "engine/task/seccomp.h"
+#include "engine/task/settings.h"
+#include "engine/task/signals.h"
+#include "engine/task/timers.h"
+#include "kernel/features.h"
+#include "kernel/file.h"
+#include "kernel/proc/directory.h"
+
+namespace dormouse::engine {
+namespace {
+
+std::string name_of(const ImageTask& task) {
+  return format("pid {} ({})", task.tree.pid(), task.core.tc().comm());
+}
+
+// A wrong adjustment makes the kernel pick another victim when memory runs out, nothing worse: a node that
+// does not allow it is no reason to fail.
+void apply_oom_adjustment(Log& log, const proc::ProcDir& proc, std::int32_t wanted) {
+  const Result<std::string> now = proc.read("oom_score_adj");
+  if (now && parse_number<std::int32_t>(trim(*now)) == wanted) return;
+  if (Result<> set = sys::write_file(proc.fd(), "oom_score_adj", format("{}", wanted)); !set)
+    log.debug("oom_score_adj {} of {}: {}", wanted, proc.pid(), set.error().message());
+}
+
+}  // namespace
+
+Result<> append_process_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task) {
+  const pb::task_core_entry& core = task.core.tc();
+  const auto append = [&]() -> Result<> {
+    TRY(append_signal_actions(program, core));
+    if (core.timers().posix_size() > 0) {
+      const auto features = TRY(sys::Features::make(context.options.without));
+      TRY(append_timer_creation(program, core.timers(), features.has(sys::Feature::kTimerRestoreIds)));
+    }
+    append_process_settings(program, core, task.mm && task.mm->thp_disabled());
+    return append_queue(program, core.signals_s(), QueueOf::kProcess);
+  };
+  TRY_OR(append(), std::move(e).owner(name_of(task)));
+  return {};
+}
+
+Result<> append_thread_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task,
+                             const pb::core_entry& core) {
+  const pb::thread_core_entry& thread = core.thread_core();
+  const auto append = [&]() -> Result<> {
+    TRY(append_thread_settings(program, task.core.tc(), core));
+    append_scheduling(program, thread);
+    if (thread.has_sas()) append_alternate_stack(program, thread.sas());
+    if (thread.has_rseq_entry()) append_restartable(program, thread.rseq_entry());
+    TRY(append_queue(program, thread.signals_p(), QueueOf::kThread));
+    // From here on privileges go away.
+    TRY(append_seccomp(program, thread, context.image.seccomp ? &*context.image.seccomp : nullptr));
+    TRY(append_credentials(program, thread.creds()));
+    append_late_settings(program, task.mm ? &*task.mm : nullptr, core);
+    // Only the leader's core has the process's part. Timers run from here: nothing is left to be done in the task.
+    if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers()));
+    return {};
+  };
+  TRY_OR(append(), std::move(e).owner(name_of(task)));
+  return {};
+}
+
+Result<> apply_from_outside(const RestoreContext& context, const ImageTask& task, pid_t pid) {
+  const pb::task_core_entry& core = task.core.tc();
+  const proc::ProcDir proc = TRY_OR(proc::ProcDir::open(pid), std::move(e).owner(name_of(task)));
+  if (core.has_oom_score_adj()) apply_oom_adjustment(context.log, proc, core.oom_score_adj());
+  if (!core.has_rlimits()) return {};
+  const Limits now = TRY_OR(proc.limits(), std::move(e).owner(name_of(task)));
+  TRY_OR(apply_limits(pid, now, core.rlimits()), std::move(e).owner(name_of(task)));
+  return {};
+}
+
+}  // namespace dormouse::engine

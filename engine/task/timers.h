@@ -1,0 +1,42 @@
+// Interval timers and POSIX timers of a process. (timerfds are files: engine/files.)
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/tree.h"
+#include "kernel/proc/timers.h"
+#include "parasite/host/area.h"
+#include "parasite/host/program.h"
+
+namespace dormouse::pb {
+class task_timers_entry;
+}
+
+namespace dormouse::engine {
+
+// --- saving -------------------------------------------------------------------------------------
+struct TimersAsked {
+  parasite::DataRef intervals;  // three itimerval
+  struct Posix {
+    proc::PosixTimer about;
+    parasite::DataRef value;
+    parasite::OpRef overrun;
+  };
+  std::vector<Posix> posix;
+};
+// `timers`: /proc/PID/timers tells everything but the time left.
+TimersAsked ask_timers(parasite::Program& program, std::span<const proc::PosixTimer> timers);
+[[nodiscard]] Result<> save_timers(const parasite::Placed& placed, const TimersAsked& asked, const Task& task,
+                                   pb::task_timers_entry& to);
+
+// --- restoring ----------------------------------------------------------------------------------
+// `choose_ids`: PR_TIMER_CREATE_RESTORE_IDS is there (Linux 6.15). All threads must exist, since a timer may
+// signal one of them.
+[[nodiscard]] Result<> append_timer_creation(parasite::Program& program, const pb::task_timers_entry& from,
+                                             bool choose_ids);
+// The clocks start to run: as late as possible.
+[[nodiscard]] Result<> append_timer_start(parasite::Program& program, const pb::task_timers_entry& from);
+
+}  // namespace dormouse::engine
