@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 """Busybox containers under runc, with the engine under test as its `criu`:
 
-  containers.py --scratch DIRECTORY TEST      one of the functions below named test_…
-  containers.py --list"""
-import argparse
+  containers.py --scratch DIRECTORY TEST      one of the functions below, without "test_"."""
 import os
 import pathlib
 import shutil
@@ -11,18 +9,9 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support import engine, tasks, victim  # noqa: E402
-from support.container import COUNTER, Census, CommandFailed, ConsoleSocket, Container, Wrong, missing_tools  # noqa: E402
-
-
-def expect(condition, text):
-    if not condition:
-        raise Wrong(text)
-
-
-def expect_equal(before, after, when):
-    lines = tasks.differences(before, after)
-    expect(not lines, f"{when}, {len(lines)} differences:\n  " + "\n  ".join(lines[:30]))
+from support import harness, tasks, victim  # noqa: E402
+from support.container import COUNTER, Census, ConsoleSocket, Container, missing_tools  # noqa: E402
+from support.harness import expect, expect_equal  # noqa: E402
 
 
 def checkpoint_and_wait(container, images, *options):
@@ -198,47 +187,18 @@ def test_exec_and_stop_after_restore(scratch):
     expect(container.state() is None, "it is still there")
 
 
-TESTS = {name.removeprefix("test_"): function for name, function in list(globals().items()) if name.startswith("test_")}
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument("--scratch", type=pathlib.Path)
-    parser.add_argument("test", nargs="?", choices=sorted(TESTS))
-    options = parser.parse_args()
-    if options.list:
-        print("\n".join(sorted(TESTS)))
-        return 0
-    lacking = missing_tools()
-    if lacking:
-        print(f"SKIP: this machine lacks {', '.join(lacking)}")
-        return victim.SKIPPED
-    victim.become_subreaper()
-    victim.leave_the_others()
-    scratch = options.scratch.resolve()
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+def leaving_nothing_behind(test, scratch):
     before = Census.take()
-    why_not = None
-    try:
-        why_not = TESTS[options.test](scratch)
-        for container in Container.made:
-            container.delete()
-        expect_equal(before, Census.settle(before), "on the node, when all is over")
-    except (Wrong, engine.Failed, CommandFailed, TimeoutError) as problem:
-        print(f"FAIL: {problem}\nsee {scratch}")
-        return 1
-    finally:
-        for container in Container.made:
-            container.delete()
-        victim.kill_descendants()
-    shutil.rmtree(scratch)
-    if why_not:
-        print(f"SKIP: {why_not}")
-        return victim.SKIPPED
-    return 0
+    skipped = test(scratch)
+    delete_all()
+    expect_equal(before, Census.settle(before), "on the node, when all is over")
+    return skipped
+
+
+def delete_all():
+    for container in Container.made:
+        container.delete()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(harness.main(globals(), delete_all, missing_tools, leaving_nothing_behind))

@@ -1,7 +1,7 @@
-// nest ROOT PROGRAM ARGUMENT: starts a small container (new pid, mount, uts, ipc and net namespaces,
+// nest ROOT PROGRAM ARGUMENT [SOURCE TARGET]: starts a small container (new pid, mount, uts, ipc and net namespaces,
 // ROOT as root directory, /proc and a tmpfs), prints the pid of its init and leaves. The init is
 // ROOT/init, a copy of this program: it starts PROGRAM, reaps whatever becomes its child, and ends when
-// PROGRAM ends.
+// PROGRAM ends. SOURCE, a folder outside, is bind-mounted on TARGET inside.
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -22,10 +22,11 @@ void check(bool good, const char* what) {
   _exit(1);
 }
 
-void enter_root(const char* root) {
+void enter_root(const char* root, const char* source, const char* target) {
   check(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0, "private mounts");
   check(mount(root, root, nullptr, MS_BIND, nullptr) == 0, "bind mount of the root");
   check(chdir(root) == 0, "chdir");
+  if (source) check(mount(source, target + 1, nullptr, MS_BIND, nullptr) == 0, "bind mount from outside");
   check(syscall(SYS_pivot_root, ".", ".") == 0, "pivot_root");
   check(umount2(".", MNT_DETACH) == 0, "umount of the old root");
   check(chdir("/") == 0, "chdir");
@@ -34,7 +35,7 @@ void enter_root(const char* root) {
 }
 
 [[noreturn]] void set_up_and_become_init(char** argv) {
-  enter_root(argv[1]);
+  enter_root(argv[1], argv[4], argv[4] ? argv[5] : nullptr);
   check(sethostname("nest", 4) == 0, "sethostname");
   check(setsid() > 0, "setsid");
   // No descriptor leads out of the container.
@@ -67,8 +68,8 @@ int be_init(char** argv) {
 
 int main(int argc, char** argv) {
   if (argc == 3 && getpid() == 1) return be_init(argv);
-  if (argc != 4) {
-    fputs("usage: nest ROOT PROGRAM ARGUMENT\n", stderr);
+  if (argc != 4 && argc != 6) {
+    fputs("usage: nest ROOT PROGRAM ARGUMENT [SOURCE TARGET]\n", stderr);
     return 2;
   }
   check(unshare(CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET) == 0, "unshare");

@@ -10,6 +10,7 @@ import subprocess
 import time
 
 from support import engine, tasks, victim
+from support.harness import Wrong
 
 BUSYBOX = "/bin/busybox"
 
@@ -25,11 +26,7 @@ done
 """
 
 
-class Wrong(Exception):
-    """Something is not as it must be."""
-
-
-class CommandFailed(Exception):
+class CommandFailed(RuntimeError):
     def __init__(self, command, code, output):
         self.code, self.output = code, output
         super().__init__(f"{' '.join(map(str, command))}: exit {code}: {output.strip()}")

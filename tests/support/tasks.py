@@ -14,6 +14,20 @@ def read(path):
         return None
 
 
+def _link(path):
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def _numbers_in(folder):
+    try:
+        return sorted(os.listdir(folder), key=int)
+    except OSError:
+        return []
+
+
 def status(pid):
     text = read(f"/proc/{pid}/status") or b""
     return dict(line.split(":\t", 1) for line in text.decode(errors="replace").splitlines() if ":\t" in line)
@@ -47,7 +61,7 @@ def tree(root):
     """Host pids of the task and all its descendants, parents first."""
     found = [root]
     for pid in found:
-        for thread in sorted(os.listdir(f"/proc/{pid}/task"), key=int) if os.path.isdir(f"/proc/{pid}/task") else []:
+        for thread in _numbers_in(f"/proc/{pid}/task"):
             children = read(f"/proc/{pid}/task/{thread}/children") or b""
             found += [int(child) for child in children.split()]
     return found
@@ -101,14 +115,9 @@ class _Numbers:
 
 def descriptors(pid, numbers):
     out = {}
-    try:
-        fds = sorted(os.listdir(f"/proc/{pid}/fd"), key=int)
-    except OSError:
-        return out
-    for fd in fds:
-        try:
-            target = os.readlink(f"/proc/{pid}/fd/{fd}")
-        except OSError:
+    for fd in _numbers_in(f"/proc/{pid}/fd"):
+        target = _link(f"/proc/{pid}/fd/{fd}")
+        if target is None:
             continue
         info = (read(f"/proc/{pid}/fdinfo/{fd}") or b"").decode(errors="replace")
         facts = [line for line in info.splitlines() if line.split(":")[0] in ("pos", "flags", "lock")]
@@ -116,6 +125,7 @@ def descriptors(pid, numbers):
     return out
 
 
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts")
 _STATUS = ("Name Umask NStgid NSpid NSpgid NSsid Uid Gid Groups Threads SigBlk SigIgn SigCgt CapInh CapPrm CapEff "
            "CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters THP_enabled").split()
 # Fields of stat by proc(5)'s numbers.
@@ -157,7 +167,7 @@ def snapshot(root, at_rest=False):
         if shown["State"][0] == "Z":
             out[f"{name}/State"] = "zombie"
             continue
-        for tid in sorted(os.listdir(f"{base}/task"), key=int):
+        for tid in _numbers_in(f"{base}/task"):
             inner = status(f"{pid}/task/{tid}").get("NSpid", "?").split()[-1]
             for key, value in _thread_facts(pid, tid).items():
                 out[f"{name}/{inner}/{key}"] = value
@@ -167,10 +177,7 @@ def snapshot(root, at_rest=False):
             parent = shown["PPid"]
             out[f"{name}/parent"] = status(parent).get("NSpid", "?").split()[-1]
         for link in ("exe", "cwd", "root"):
-            try:
-                out[f"{name}/{link}"] = os.readlink(f"{base}/{link}")
-            except OSError:
-                out[f"{name}/{link}"] = None
+            out[f"{name}/{link}"] = _link(f"{base}/{link}")
         for file in ("cmdline", "environ", "auxv", "limits", "oom_score_adj", "coredump_filter", "timerslack_ns"):
             out[f"{name}/{file}"] = read(f"{base}/{file}")
         timers = (read(f"{base}/timers") or b"").decode()
@@ -182,8 +189,8 @@ def snapshot(root, at_rest=False):
         if at_rest:
             out[f"{name}/cgroup"] = read(f"{base}/cgroup")
             out[f"{name}/tracer"] = shown["TracerPid"]
-            for kind in sorted(os.listdir(f"{base}/ns")):
-                out[f"{name}/ns {kind}"] = os.readlink(f"{base}/ns/{kind}")
+            for kind in _NAMESPACES:
+                out[f"{name}/ns {kind}"] = _link(f"{base}/ns/{kind}")
     return out
 
 

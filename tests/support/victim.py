@@ -171,13 +171,18 @@ class NamespacedVictim(Victim):
             os.mknod(root / "dev" / name, 0o20666, os.makedev(1, minor))
             (root / "dev" / name).chmod(0o666)
         self.root = root
+        self.bind = None  # (folder outside, mount point inside)
         self.restore_arguments = ["--root", str(root)]
 
     def state(self):
         return self.root / "state"
 
     def start(self):
-        result = subprocess.run([str(self.nest), str(self.root), "/workload", "/state"], stdin=subprocess.DEVNULL,
+        command = [str(self.nest), str(self.root), "/workload", "/state"]
+        if self.bind:
+            (self.root / self.bind[1][1:]).mkdir()
+            command += map(str, self.bind)
+        result = subprocess.run(command, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, text=True, env={"WORKLOAD": self.workload.name}, timeout=20)
         if result.returncode != 0:
             raise RuntimeError("the namespaces could not be made")
