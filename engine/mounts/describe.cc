@@ -282,20 +282,22 @@ class Describer {
 
   // --- contents ---------------------------------------------------------------------------------
 
+  // One mount stands for its file system: a visible one, if there is any.
   void choose_contents(MountsDescription& result) {
-    std::map<std::uint32_t, const proc::MountInfo*> chosen;
-    std::map<std::uint32_t, const proc::MountInfo*> hidden;
+    std::map<std::uint32_t, const Item*> chosen;
     for (const auto& item : items_) {
       if (!item.filesystem || item.external() || given_source(item) || !item.whole()) continue;
       const Content content = item.filesystem->content;
       if (content != Content::kTmpfs && content != Content::kMustBeEmpty) continue;
-      if (mounts_.is_hidden(*item.info)) hidden.try_emplace(item.entry.root_dev(), item.info);
-      else if (chosen.try_emplace(item.entry.root_dev(), item.info).second)
-        (content == Content::kTmpfs ? result.archives : result.must_be_empty).push_back(item.info);
+      const Item*& best = chosen[item.entry.root_dev()];
+      if (!best || (mounts_.is_hidden(*best->info) && !mounts_.is_hidden(*item.info))) best = &item;
     }
-    for (const auto& [device, mount] : hidden)
-      if (!chosen.contains(device))
-        refuse(*mount, "another mount covers it, so its content cannot be read", "unmount one of them");
+    for (const auto& item : items_) {
+      const auto found = chosen.find(item.entry.root_dev());
+      if (found == chosen.end() || found->second != &item) continue;
+      (item.filesystem->content == Content::kTmpfs ? result.archives : result.must_be_empty)
+          .push_back(item.info);
+    }
   }
 
   const MountTable& mounts_;

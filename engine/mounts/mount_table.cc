@@ -59,4 +59,13 @@ bool MountTable::has_children(const proc::MountInfo& mount) const {
       mounts_, [&](const auto& other) { return other.parent_id == mount.id && &other != &mount; });
 }
 
+void MountTable::remove(std::uint32_t id) {
+  std::erase_if(mounts_, [&](const auto& mount) { return mount.id == id; });
+  for (;;) {
+    const auto orphan = std::ranges::find(mounts_, id, &proc::MountInfo::parent_id);
+    if (orphan == mounts_.end()) return;
+    remove(orphan->id);
+  }
+}
+
 }  // namespace dormouse::engine

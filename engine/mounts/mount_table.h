@@ -27,6 +27,8 @@ class MountTable {
   // Whether `mount` is covered entirely: no path leads to its root.
   bool is_hidden(const proc::MountInfo& mount) const;
   bool has_children(const proc::MountInfo& mount) const;
+  // Takes a mount out, with all that is mounted on it.
+  void remove(std::uint32_t id);
 
  private:
   std::vector<proc::MountInfo> mounts_;

@@ -18,6 +18,7 @@
 #include "kernel/file.h"
 #include "kernel/mount_api.h"
 #include "kernel/proc/small.h"
+#include "kernel/process.h"
 #include "kernel/visit.h"
 
 namespace dormouse::engine {
@@ -62,16 +63,45 @@ Result<Fd> clone_naked(const proc::MountInfo& mount) {
   return root;
 }
 
-// open_tree() copies only mounts of the caller's own namespace, so a helper does it over there.
-Result<std::vector<Naked>> strip(const Task& task, const MountsDescription& description) {
+// As clone_naked(), for a mount that cannot be seen or copied as it is: in a copy of the whole namespace, where
+// covers can be taken away and nothing propagates. The copy goes with the visitor.
+Result<Fd> clone_uncovered(const MountTable& mounts, const proc::MountInfo& mount) {
+  TRY(sys::unshare(CLONE_NEWNS));
+  TRY(sys::mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, {.propagation = MS_PRIVATE}));
+  MountTable left = mounts;
+  for (;;) {
+    const proc::MountInfo* const cover = left.by_path(mount.mount_point);
+    if (!cover || cover->id == mount.id) break;
+    TRY(sys::umount2(cover->mount_point, MNT_DETACH | UMOUNT_NOFOLLOW));
+    left.remove(cover->id);
+  }
+  return clone_naked(mount);
+}
+
+// open_tree() copies only mounts of the caller's own namespace, so a visitor does it over there.
+Result<std::vector<Naked>> strip(const Task& task, const MountTable& mounts, bool own_users,
+                                 const MountsDescription& description) {
   std::vector<Naked> all;
   for (const auto* list : {&description.archives, &description.must_be_empty})
     for (const auto* mount : *list) all.push_back({.mount = mount});
   if (all.empty()) return all;
+
+  const auto is_plain = [&](const Naked& naked) {
+    return !naked.mount->unbindable && !mounts.is_hidden(*naked.mount);
+  };
   TRY(sys::visit_namespaces(task.pidfd.get(), CLONE_NEWNS, [&]() -> Result<> {
-    for (auto& naked : all) naked.root = clone_naked(*naked.mount);
+    for (auto& naked : all)
+      if (is_plain(naked)) naked.root = clone_naked(*naked.mount);
     return {};
   }));
+  // A copy made by a stranger to the user namespace would have its mounts locked onto each other.
+  const int types = CLONE_NEWNS | (own_users ? CLONE_NEWUSER : 0);
+  for (auto& naked : all)
+    if (!is_plain(naked))
+      TRY(sys::visit_namespaces(task.pidfd.get(), types, [&]() -> Result<> {
+        naked.root = clone_uncovered(mounts, *naked.mount);
+        return {};
+      }));
   return all;
 }
 
@@ -86,8 +116,9 @@ class Saver {
     return file.finish();
   }
 
-  [[nodiscard]] Result<> save_contents(const MountsDescription& description) {
-    const auto all = TRY(strip(task_, description));
+  [[nodiscard]] Result<> save_contents(const MountsDescription& description, const MountTable& mounts) {
+    const bool own_users = static_cast<bool>(surroundings_.map_uid);
+    const auto all = TRY(strip(task_, mounts, own_users, description));
     for (std::size_t i = 0; i < all.size(); ++i) {
       const auto& [mount, root] = all[i];
       Result<> step;
@@ -145,7 +176,7 @@ Result<> save_mounts(DumpContext& context, const Task& task, const MountTable& m
   const MountsDescription description = describe_mounts(mounts, surroundings, context.blockers);
   Saver saver(context, task, surroundings);
   TRY(saver.save_list(description, namespace_id));
-  return saver.save_contents(description);
+  return saver.save_contents(description, mounts);
 }
 
 }  // namespace dormouse::engine

@@ -1,7 +1,7 @@
 // Building a saved mount namespace anew.
 #pragma once
 
-#include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/restore_context.h"
@@ -9,19 +9,26 @@
 namespace dormouse::engine {
 
 // Decided before anything is touched: order, sources, and what is external. Pure.
+// What it is made of: engine/mounts/mount_plan.h.
 struct MountStep;
+struct SharingGroup;
 struct MountPlan {
   MountPlan();
   MountPlan(MountPlan&&) noexcept;
+  MountPlan& operator=(MountPlan&&) noexcept;
   ~MountPlan();
-  std::vector<MountStep> steps;
+  std::vector<MountStep> steps;      // in the order they are carried out; none: nothing to build
+  std::vector<SharingGroup> groups;  // masters before those that follow them
 };
 Result<MountPlan> plan_mounts(const RestoreContext& context);
+// One line for each step, for people.
+std::vector<std::string> describe_plan(const MountPlan& plan);
 
 // Runs inside the new namespaces (mount, pid, net, ipc, user, cgroup are the container's; the mount
 // namespace is still a copy of the node's), in a process that is going to be the root task: builds the
 // mounts below options.root, fills tmpfs instances, then pivots into the new root and lets the old one
-// go. Single-threaded; a failure needs no cleaning up, as the namespace dies with the process.
+// go. The caller's root and working directory are the new root then. Single-threaded; a failure needs no
+// cleaning up, as the namespace dies with the process.
 [[nodiscard]] Result<> build_mounts(const RestoreContext& context, const MountPlan& plan);
 
 }  // namespace dormouse::engine
