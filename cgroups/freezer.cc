@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <span>
 
@@ -122,7 +124,14 @@ Result<> Freezer::set(bool frozen) {
 }
 
 Result<> Freezer::freeze(std::chrono::milliseconds timeout) {
-  if (!is_frozen_) TRY(set(true));
+  if (!is_frozen_) {
+    const auto members = TRY(processes());
+    if (std::ranges::find(members, ::getpid()) != members.end())
+      return fail(Error::bad_option("the engine itself is in it")
+                      .object(format("freezer cgroup {}", path_))
+                      .remedy("start the engine outside of the cgroup that it has to freeze"));
+    TRY(set(true));
+  }
   if (version_ == Version::kV1) return {};
 
   const auto deadline = sys::Deadline::in(timeout);

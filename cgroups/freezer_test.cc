@@ -87,6 +87,16 @@ TEST(Freezer, ListsTheWholeTreeAndSkipsForeignTasks) {
   EXPECT_EQ(freezer.processes().value(), (std::vector<pid_t>{11, 13}));
 }
 
+TEST(Freezer, DoesNotFreezeItself) {
+  FakeTree tree;
+  tree.write("freezer.state", "THAWED");
+  tree.write("cgroup.procs", "");
+  tree.write("sub/cgroup.procs", std::to_string(::getpid()) + "\n");
+  auto freezer = Freezer::open(tree.path()).value();
+  EXPECT_EQ(freezer.freeze(1s).error().kind(), Error::Kind::kBadOption);
+  EXPECT_EQ(tree.read("freezer.state"), "THAWED");
+}
+
 TEST(Freezer, V2NotFrozenInTimeIsToldAndUndone) {
   FakeTree tree;
   tree.write("cgroup.freeze", "0");

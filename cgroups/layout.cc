@@ -57,10 +57,13 @@ std::string spoken_name(const Hierarchy& hierarchy) {
 
 }  // namespace
 
-Result<Layout> Layout::discover() {
+Result<Layout> Layout::discover(std::string yard) {
   const auto self = TRY(proc::ProcDir::self());
   const std::string cgroup = TRY(self.read("cgroup"));
-  return parse(cgroup, TRY(self.read("mountinfo")));
+  const std::string mounts = yard.empty() ? TRY(self.read("mountinfo")) : std::string();
+  Layout layout = TRY(parse(cgroup, mounts));
+  layout.yard_ = std::move(yard);
+  return layout;
 }
 
 Result<Layout> Layout::parse(std::string_view cgroup, std::string_view mountinfo) {
@@ -92,6 +95,12 @@ Result<const Hierarchy*> Layout::find_or_create(std::string_view controller) {
 // Mounts that begin elsewhere than at "/" (a container's own view, bind mounts) cannot reach every
 // group. A mount may also be hidden below another one: the device tells.
 Result<Fd> Layout::open_root(const Hierarchy& hierarchy) const {
+  if (!yard_.empty()) {
+    const std::string name = hierarchy.unified() ? "unified"
+                             : hierarchy.named() ? hierarchy.name.substr(5)
+                                                 : hierarchy.name;
+    return sys::openat(AT_FDCWD, yard_ + "/" + name, O_PATH | O_DIRECTORY);
+  }
   for (const auto& mount : mounts_) {
     if (mount.root != "/" || !shows(mount, hierarchy)) continue;
     auto fd = sys::openat(AT_FDCWD, mount.mount_point, O_PATH | O_DIRECTORY);

@@ -34,8 +34,9 @@ struct Hierarchy {
 
 class Layout {
  public:
-  // From the engine's own /proc files.
-  static Result<Layout> discover();
+  // From the engine's own /proc files. With a `yard`, a directory in which somebody has mounted every
+  // hierarchy ("cpu,cpuacct", "systemd" for a name, "unified" for v2), no other mount is looked at.
+  static Result<Layout> discover(std::string yard = {});
   // From text in the form of /proc/self/cgroup and /proc/self/mountinfo.
   static Result<Layout> parse(std::string_view cgroup, std::string_view mountinfo);
 
@@ -56,6 +57,7 @@ class Layout {
   Layout() = default;
   Result<Fd> open_root(const Hierarchy& hierarchy) const;
 
+  std::string yard_;
   std::deque<Hierarchy> hierarchies_;
   std::vector<proc::MountInfo> mounts_;  // of type cgroup and cgroup2 only
 };

@@ -47,6 +47,17 @@ TEST(Layout, OpensGroupsThroughAMountFromTheTop) {
   EXPECT_EQ(missing.error().object(), "cgroup /nothing of cgroup hierarchy 'cpu,cpuacct'");
 }
 
+TEST(Layout, AYardIsUsedAsItIs) {
+  const FakeTree tree;
+  auto layout = Layout::discover(tree.path()).value();
+  for (const auto& hierarchy : layout.hierarchies()) {
+    EXPECT_FALSE(layout.open(hierarchy, "/there"));
+    const std::string name = hierarchy.unified() ? "unified" : hierarchy.named() ? hierarchy.name.substr(5) : hierarchy.name;
+    tree.write(name + "/there/cgroup.procs", "");
+    EXPECT_TRUE(layout.open(hierarchy, "/there"));
+  }
+}
+
 TEST(Layout, PathsStayInside) {
   EXPECT_EQ(relative_path("/a//b/./c").value(), "a/b/c");
   EXPECT_EQ(relative_path("/").value(), "");

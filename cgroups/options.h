@@ -20,8 +20,8 @@ enum class Mode : std::uint8_t {
 
 // Another place for the tasks' top group, in one hierarchy or in all.
 struct RootOverride {
-  std::string controllers;        // as in /proc/PID/cgroup: "cpu,cpuacct", "name=systemd", "" for v2
-  bool every_controller = false;  // `controllers` means nothing then
+  std::string controller;         // as in /proc/PID/cgroup: "cpu,cpuacct", "name=systemd", "" for v2
+  bool every_controller = false;  // `controller` means nothing then
   std::string path;
 };
 

@@ -72,7 +72,7 @@ Result<const std::string*> root_for(const PlannedHierarchy& hierarchy, std::span
     if (root.every_controller) {
       general = &root.path;
     } else if (std::ranges::any_of(hierarchy.controllers,
-                                   [&](const auto& name) { return contains(root.controllers, name); })) {
+                                   [&](const auto& name) { return contains(root.controller, name); })) {
       if (specific && *specific != root.path)
         return fail(Error::bad_option(format("cgroup roots {} and {} are for the same hierarchy", *specific, root.path)));
       specific = &root.path;

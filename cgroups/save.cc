@@ -39,7 +39,7 @@ void set_perms(const struct ::stat& st, Perms& to) {
 const RootOverride* override_for(const std::vector<RootOverride>& roots, const Hierarchy& hierarchy) {
   const RootOverride* found = nullptr;
   for (const auto& root : roots) {
-    if (!root.every_controller && root.controllers == hierarchy.name) return &root;
+    if (!root.every_controller && root.controller == hierarchy.name) return &root;
     if (root.every_controller) found = &root;
   }
   return found;

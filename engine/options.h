@@ -14,19 +14,12 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cgroups/options.h"
 
 namespace dormouse::engine {
 
-// How much of the tasks' cgroups is saved and restored (numbers of the RPC's criu_cg_mode).
-enum class CgroupMode : std::uint8_t { kIgnore, kNone, kProps, kSoft, kFull, kStrict };
-
-// A cgroup root to use instead of the one in the image. Empty controller: every controller (or the
-// v2 hierarchy).
-struct CgroupRoot {
-  std::string controller;
-  bool every_controller = false;
-  std::string path;
-};
+using CgroupMode = cgroups::Mode;
+using CgroupRoot = cgroups::RootOverride;
 
 // A mount that comes from outside. Dump: `key` is its mount point inside the container, `value` the
 // name it gets in the image. Restore: `key` is that name, `value` the source path on this node.
@@ -67,6 +60,7 @@ struct CommonOptions {
 
   CgroupMode cgroup_mode = CgroupMode::kSoft;
   std::vector<CgroupRoot> cgroup_roots;
+  std::string cgroup_yard;     // directory with every hierarchy mounted; empty: find or make mounts
   std::vector<ExternalMount> external_mounts;
   std::vector<std::string> externals;  // "net[4026532]:key", "mnt[/x]:name", "dev[8/1]:name", …
   // Mounts that this node has too, in the same place, need not be named.
@@ -93,6 +87,9 @@ struct CheckpointOptions : CommonOptions {
   pid_t pid = 0;               // root of the tree, as the engine sees it
   AfterDump after = AfterDump::kKill;
   std::string freeze_cgroup;   // absolute directory, v1 freezer or v2; empty: none
+  std::vector<std::string> cgroup_controllers;    // save only these; empty: all
+  std::vector<std::string> cgroup_property_specs; // YAML, merged in order (cgroups/properties.h)
+  bool cgroup_properties_ignore_default = false;  // begin with an empty list of properties
   std::chrono::milliseconds freeze_timeout{10'000};
   bool external_sharing = false;  // shared mounts with peers outside are acceptable
   bool external_masters = false;  // slave mounts with masters outside are acceptable

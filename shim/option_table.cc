@@ -1,8 +1,10 @@
 #include "shim/option_table.h"
 
+#include <fcntl.h>
 #include <sched.h>
 
 #include "base/text.h"
+#include "kernel/file.h"
 #include "shim/option_values.h"
 
 namespace dormouse::shim {
@@ -241,6 +243,20 @@ constexpr Option kTable[] = {
   value("cgroup-root", 0, kBoth, "[CONTROLLER:]/PATH",
         [](Settings& s, const OptionUse& u) -> Result<> { s.common.cgroup_roots.push_back(parse_cgroup_root(u.text())); return {}; },
         "the cgroup to save from, or restore below"),
+  value("cgroup-props", 0, kDump, "SPEC",
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.cgroup_property_specs.emplace_back(u.text()); return {}; },
+        "more or other cgroup properties to save, in YAML"),
+  value("cgroup-props-file", 0, kDump, "FILE",
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.cgroup_property_specs.push_back(TRY(sys::read_file(AT_FDCWD, std::string(u.text())))); return {}; },
+        "the same from a file"),
+  flag("cgroup-props-ignore-default", 0, kDump, [](Settings& s) -> bool& { return s.dump.cgroup_properties_ignore_default; },
+       "save no controller's properties but those chosen"),
+  value("cgroup-dump-controller", 0, kDump, "NAME",
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.cgroup_controllers.emplace_back(u.text()); return {}; },
+        "save only this cgroup controller; may be repeated"),
+  value("cgroup-yard", 0, kBoth, "PATH",
+        [](Settings& s, const OptionUse& u) -> Result<> { s.common.cgroup_yard = u.text(); return {}; },
+        "a directory in which every cgroup hierarchy is mounted"),
 
   section("Check"),
   value("feature", 0, kCheck, "NAME",
@@ -306,11 +322,6 @@ constexpr Option kTable[] = {
   missing("skip-in-flight", kDumps, "skipping TCP connections in flight is not built"),
   missing("force-irmap", kDumps, "resolving names of watched inodes is not built"),
   missing("irmap-scan-path", kDumps, "resolving names of watched inodes is not built", kRequired, "PATH"),
-  missing("cgroup-props", kDump, "choosing cgroup properties is not built", kRequired, "SPEC"),
-  missing("cgroup-props-file", kDump, "choosing cgroup properties is not built", kRequired, "FILE"),
-  missing("cgroup-props-ignore-default", kDump, "choosing cgroup properties is not built"),
-  missing("cgroup-dump-controller", kDump, "choosing cgroup controllers is not built", kRequired, "NAME"),
-  missing("cgroup-yard", kBoth, "a prepared cgroup yard is not built", kRequired, "PATH"),
   missing("allow-uprobes", kBoth, "tasks with uprobes are not built"),
   missing("libdir", kBoth, "plugins are not built", kRequired, "DIR", 'L'),
   missing("log-pid", kBoth, "one log for each process is not built"),
