@@ -77,6 +77,7 @@ class Area {
   // Forgets all placed programs but those placed before `keep()`.
   void rewind() { next_ = kept_; }
   void keep() { kept_ = next_; }
+  void keep_nothing() { kept_ = next_ = slot_offset(slots_); }
 
  private:
   static constexpr std::size_t slot_offset(std::uint32_t slot) { return 2 * kPage + slot * kSlotBytes; }

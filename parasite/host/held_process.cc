@@ -269,11 +269,17 @@ Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const 
   return {};
 }
 
-Result<> HeldProcess::set_farewell(const Program& program) {
+Result<Placed> HeldProcess::set_farewell(const Program& program) {
+  area_->rewind();
   const Placed placed = TRY(area_->place(program));
   area_->keep();
   area_->header().farewell = placed.address();
-  return {};
+  return placed;
+}
+
+void HeldProcess::drop_farewell() {
+  area_->header().farewell = 0;
+  area_->keep_nothing();
 }
 
 // From the interpreter back into a ptrace stop.

@@ -81,7 +81,9 @@ class HeldProcess {
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes);
   // A program that the last thread runs if the engine is gone: closes what was lent to the process.
-  [[nodiscard]] Result<> set_farewell(const Program& program);
+  // Its data stays where it is placed until drop_farewell().
+  Result<Placed> set_farewell(const Program& program);
+  void drop_farewell();
 
   // Everything as it was, detached. Safe to call at any stage, also after failures; the first error is
   // told, the rest is done nevertheless. A process that died is no error.

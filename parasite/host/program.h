@@ -18,6 +18,8 @@
 
 namespace dormouse::parasite {
 
+using blob::OpCode;
+
 // The result of an earlier operation of the same program.
 struct OpRef {
   std::uint32_t index = 0;

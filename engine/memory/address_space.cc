@@ -1,0 +1,81 @@
+#include "engine/memory/address_space.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "base/format.h"
+#include "engine/memory/vma_kind.h"
+
+namespace dormouse::engine {
+namespace {
+
+void fill_layout(pb::mm_entry& image, const proc::Stat& stat, const std::vector<std::uint64_t>& auxv) {
+  image.set_mm_start_code(stat.start_code);
+  image.set_mm_end_code(stat.end_code);
+  image.set_mm_start_data(stat.start_data);
+  image.set_mm_end_data(stat.end_data);
+  image.set_mm_start_stack(stat.start_stack);
+  image.set_mm_start_brk(stat.start_brk);
+  image.set_mm_arg_start(stat.arg_start);
+  image.set_mm_arg_end(stat.arg_end);
+  image.set_mm_env_start(stat.env_start);
+  image.set_mm_env_end(stat.env_end);
+  for (const std::uint64_t word : auxv) image.add_mm_saved_auxv(word);
+}
+
+// The kernel shows its data page and the clock pages behind it as two mappings since Linux 6.13; the
+// format knows one.
+bool continues_vvar(const std::vector<pb::vma_entry>& vmas, const pb::vma_entry& next) {
+  return !vmas.empty() && (next.status() & vma_status::kVvar) && (vmas.back().status() & vma_status::kVvar) &&
+         vmas.back().end() == next.start();
+}
+
+}  // namespace
+
+Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, const proc::ProcDir& dir) {
+  AddressSpace space;
+  space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
+  fill_layout(space.image_, TRY_OR(dir.stat(), std::move(e).owner(task.name())),
+              TRY_OR(dir.auxv(), std::move(e).owner(task.name())));
+  for (const proc::Vma& vma : space.maps_) {
+    Result<pb::vma_entry> entry = describe_vma(vma);
+    if (!entry) {
+      context.blockers.add(std::move(entry).error().owner(task.name()));
+      continue;
+    }
+    if (continues_vvar(space.vmas_, *entry))
+      space.vmas_.back().set_end(entry->end());
+    else
+      space.vmas_.push_back(std::move(*entry));
+  }
+  return space;
+}
+
+void AddressSpace::ask(parasite::Program& program) {
+  brk_ = program.call("ask for the program break", SYS_brk, {0});
+  dumpable_ = program.call("ask whether dumpable", SYS_prctl, {PR_GET_DUMPABLE});
+  thp_ = program.call("ask about huge pages", SYS_prctl, {PR_GET_THP_DISABLE, 0, 0, 0, 0});
+}
+
+void AddressSpace::take(const parasite::Placed& placed) {
+  image_.set_mm_brk(static_cast<std::uint64_t>(placed.result(brk_)));
+  image_.set_dumpable(static_cast<std::int32_t>(placed.result(dumpable_)));
+  image_.set_thp_disabled(placed.result(thp_) != 0);
+}
+
+Result<> AddressSpace::write(DumpContext& context, const Task& task, FilesDump& files) {
+  image_.set_exe_file_id(TRY(files.save_path(task, "exe", O_RDONLY)));
+  for (pb::vma_entry& vma : vmas_) {
+    if (!is_file_mapping(vma)) continue;
+    const bool writes_through = (vma.status() & vma_status::kFileShared) && (vma.prot() & PROT_WRITE);
+    const int flags = writes_through ? O_RDWR : O_RDONLY;
+    vma.set_shmid(TRY(files.save_path(task, format("map_files/{:x}-{:x}", vma.start(), vma.end()), flags)));
+    vma.set_fdflags(static_cast<std::uint32_t>(flags));
+  }
+  for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
+  return context.out.write(images::kMm, task.ns_pid, image_);
+}
+
+}  // namespace dormouse::engine

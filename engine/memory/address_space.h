@@ -1,0 +1,41 @@
+// One process's address space, on its way into mm-N.img.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/dump_context.h"
+#include "engine/files/files_dump.h"
+#include "images/schema/memory.pb.h"
+#include "kernel/proc/directory.h"
+#include "parasite/host/area.h"
+
+namespace dormouse::engine {
+
+class AddressSpace {
+ public:
+  // From /proc, with the task stopped and before it enters the interpreter (whose area is not the task's).
+  // Mappings that cannot be saved become blockers of the context.
+  static Result<AddressSpace> read(DumpContext& context, const Task& task, const proc::ProcDir& dir);
+
+  std::span<const proc::Vma> maps() const { return maps_; }
+  const pb::mm_entry& image() const { return image_; }
+  // For [vvar] and its neighbours being one record, and refused mappings being none, these are fewer.
+  std::span<const pb::vma_entry> vmas() const { return vmas_; }
+
+  // What only the task knows: appends to its leader's program, then takes the answers.
+  void ask(parasite::Program& program);
+  void take(const parasite::Placed& placed);
+
+  // Registers the mapped files and writes mm-N.img.
+  [[nodiscard]] Result<> write(DumpContext& context, const Task& task, FilesDump& files);
+
+ private:
+  std::vector<proc::Vma> maps_;
+  std::vector<pb::vma_entry> vmas_;
+  pb::mm_entry image_;
+  parasite::OpRef brk_, dumpable_, thp_;
+};
+
+}  // namespace dormouse::engine

@@ -1,0 +1,24 @@
+// Two ways of getting pages into a page file, with the same result.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/memory/pages_dump.h"
+#include "images/directory.h"
+
+namespace dormouse::engine {
+
+// The engine reads `source` (for example /proc/PID/mem) at the runs' addresses, a chunk at a time.
+Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<PageRun>& runs,
+                                                  const images::PageFile& to);
+
+// The held task writes its own pages, without a detour through the engine. Runs that it cannot read
+// itself (PROT_NONE) are read by the engine from `memory`, its /proc/PID/mem.
+Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held,
+                                                const Task& task, int memory,
+                                                const std::vector<PageRun>& runs,
+                                                const images::PageFile& to);
+
+}  // namespace dormouse::engine

@@ -1,0 +1,50 @@
+// Saving page contents: pagemap-N.img says which, pages-N.img holds the bytes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/dump_context.h"
+#include "engine/memory/address_space.h"
+#include "kernel/features.h"
+#include "parasite/host/held_process.h"
+
+namespace dormouse::engine {
+
+// Pages [start, end) of an address space (or of a shared object), in the order of the page file.
+struct PageRun {
+  std::uint64_t start = 0, end = 0;
+  std::uint32_t flags = 0;   // pagemap_entry.flags
+  bool readable = true;      // by the task itself
+};
+
+struct PageCounts {
+  std::uint64_t scanned = 0, written = 0;
+};
+
+class PagesDump {
+ public:
+  PagesDump(DumpContext& context, const sys::Features& features) : context_(context), features_(features) {}
+
+  // The private pages of one process. `held` is in the interpreter, or null: then the engine copies.
+  [[nodiscard]] Result<> save(const Task& task, const proc::ProcDir& dir, const AddressSpace& space,
+                              parasite::Keeper* keeper, parasite::HeldProcess* held);
+  // Shared anonymous memory, each object of the tree once.
+  [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
+
+  const PageCounts& counts() const { return counts_; }
+
+ private:
+  Result<std::vector<PageRun>> find_runs(const proc::ProcDir& dir, const AddressSpace& space);
+  [[nodiscard]] Result<> write_pagemap(const images::ImageType& type, std::uint64_t number,
+                                       std::uint64_t pages_number, const std::vector<PageRun>& runs);
+
+  DumpContext& context_;
+  const sys::Features& features_;
+  std::uint64_t next_pages_number_ = 1;
+  std::vector<std::uint64_t> saved_objects_;
+  PageCounts counts_;
+};
+
+}  // namespace dormouse::engine

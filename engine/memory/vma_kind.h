@@ -1,0 +1,43 @@
+// What kind of mapping a VMA is, and how the image says so.
+#pragma once
+
+#include <cstdint>
+
+#include "base/error.h"
+#include "images/schema/memory.pb.h"
+#include "kernel/proc/maps.h"
+
+namespace dormouse::engine {
+
+// vma_entry.status: a set of these (numbers of the reference format).
+namespace vma_status {
+inline constexpr std::uint32_t kRegular = 1 << 0;
+inline constexpr std::uint32_t kVsyscall = 1 << 2;
+inline constexpr std::uint32_t kVdso = 1 << 3;
+inline constexpr std::uint32_t kHeap = 1 << 5;
+inline constexpr std::uint32_t kFilePrivate = 1 << 6;
+inline constexpr std::uint32_t kFileShared = 1 << 7;
+inline constexpr std::uint32_t kAnonShared = 1 << 8;
+inline constexpr std::uint32_t kAnonPrivate = 1 << 9;
+inline constexpr std::uint32_t kSysvIpc = 1 << 10;
+inline constexpr std::uint32_t kSocket = 1 << 11;
+inline constexpr std::uint32_t kVvar = 1 << 12;
+inline constexpr std::uint32_t kAioRing = 1 << 13;
+inline constexpr std::uint32_t kMemfd = 1 << 14;
+inline constexpr std::uint32_t kShadowStack = 1 << 15;
+inline constexpr std::uint32_t kGuard = 1 << 16;
+inline constexpr std::uint32_t kUprobes = 1 << 17;
+}  // namespace vma_status
+
+// The image record of one VMA of smaps, but for what refers to other records (shmid of files, fdflags).
+// An error names the kind that cannot be saved and what to do.
+Result<pb::vma_entry> describe_vma(const proc::Vma& vma);
+
+// Private memory of the task itself: its pages are saved in pages-N.img.
+bool has_private_pages(const pb::vma_entry& vma);
+inline bool is_file_mapping(const pb::vma_entry& vma) {
+  return vma.status() & (vma_status::kFilePrivate | vma_status::kFileShared);
+}
+inline bool is_shared_anonymous(const pb::vma_entry& vma) { return vma.status() & vma_status::kAnonShared; }
+
+}  // namespace dormouse::engine

@@ -1,0 +1,61 @@
+#include "engine/memory/vma_kind.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+namespace dormouse::engine {
+namespace {
+
+proc::Vma vma(std::string_view smaps_line, std::string_view flags) {
+  const std::string text = std::string(smaps_line) + "\nVmFlags: " + std::string(flags) + "\n";
+  return proc::parse_smaps(text).value().at(0);
+}
+
+TEST(VmaKind, HeapIsPrivateAnonymousMemory) {
+  const auto entry = describe_vma(vma("fe07000-fe29000 rw-p 00000000 00:00 0 [heap]", "rd wr mr mw me ac")).value();
+  EXPECT_EQ(entry.status(), 545u);
+  EXPECT_EQ(entry.flags(), static_cast<std::uint32_t>(MAP_PRIVATE | MAP_ANONYMOUS));
+  EXPECT_EQ(entry.prot(), static_cast<std::uint32_t>(PROT_READ | PROT_WRITE));
+  EXPECT_TRUE(has_private_pages(entry));
+}
+
+TEST(VmaKind, StackGrowsDown) {
+  const auto entry = describe_vma(vma("7ffd5e5d0000-7ffd5e5f1000 rw-p 00000000 00:00 0 [stack]", "rd wr mr mw me gd ac")).value();
+  EXPECT_EQ(entry.status(), 513u);
+  EXPECT_EQ(entry.flags(), 290u);
+}
+
+TEST(VmaKind, SharedAnonymousMemoryIsKnownByItsInode) {
+  const auto entry = describe_vma(vma("7f0000000000-7f0000001000 rw-s 00002000 00:01 398 /dev/zero (deleted)", "rd wr sh mr mw me ms")).value();
+  EXPECT_EQ(entry.status(), 257u);
+  EXPECT_EQ(entry.shmid(), 398u);
+  EXPECT_EQ(entry.pgoff(), 0x2000u);
+  EXPECT_FALSE(has_private_pages(entry));
+}
+
+TEST(VmaKind, AdviceIsABitPerNumber) {
+  const auto entry = describe_vma(vma("7f0000000000-7f0000001000 rw-p 00000000 00:00 0", "rd wr mr mw me dd hg")).value();
+  EXPECT_EQ(entry.madv(), (1ull << MADV_DONTDUMP) | (1ull << MADV_HUGEPAGE));
+}
+
+TEST(VmaKind, SpecialMappingsHaveTheirOwnStatus) {
+  EXPECT_EQ(describe_vma(vma("7ffe0000-7ffe2000 r-xp 00000000 00:00 0 [vdso]", "rd ex mr mw me de")).value().status(), 521u);
+  EXPECT_EQ(describe_vma(vma("7ffe0000-7ffe2000 r--p 00000000 00:00 0 [vvar]", "rd mr pf io de dd")).value().status(), 4609u);
+  const auto vsyscall = describe_vma(vma("ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]", "ex")).value();
+  EXPECT_EQ(vsyscall.status(), 516u);
+  EXPECT_FALSE(has_private_pages(vsyscall));
+}
+
+TEST(VmaKind, RefusalsNameTheMappingAndWhatToDo) {
+  const auto refused = describe_vma(vma("7f0000000000-7f0000001000 rw-s 00000000 00:0f 9 anon_inode:[io_uring]", "rd wr sh"));
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message(),
+            "mapping 7f0000000000-7f0000001000 anon_inode:[io_uring]: io_uring rings cannot be saved "
+            "(close the ring before the checkpoint)");
+  EXPECT_FALSE(describe_vma(vma("7f0000000000-7f0000200000 rw-p 00000000 00:00 0", "rd wr ht")));
+  EXPECT_FALSE(describe_vma(vma("7f0000000000-7f0000200000 rw-p 00000000 00:00 0", "rd wr um")));
+  EXPECT_FALSE(describe_vma(vma("7f0000000000-7f0000200000 rw-s 00000000 00:05 7 /dev/mem", "rd wr sh pf io")));
+}
+
+}  // namespace
+}  // namespace dormouse::engine
