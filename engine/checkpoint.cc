@@ -1,9 +1,338 @@
+// The table of contents of a checkpoint; each step says what holds afterwards.
+
 #include "engine/checkpoint.h"
 
-namespace dormouse::engine {
+#include <fcntl.h>
+#include <sched.h>
 
-std::expected<CheckpointReport, Failures> checkpoint(const CheckpointOptions&) {
-  return std::unexpected(Failures{{Error::unsupported("dump is not built yet")}});
+#include <optional>
+
+#include "base/defer.h"
+#include "base/format.h"
+#include "cgroups/freezer.h"
+#include "cgroups/save.h"
+#include "engine/files/files_dump.h"
+#include "engine/memory/address_space.h"
+#include "engine/memory/pages_dump.h"
+#include "engine/mounts/mount_table.h"
+#include "engine/mounts/mounts_dump.h"
+#include "engine/namespaces/namespaces.h"
+#include "engine/stats.h"
+#include "engine/stop_tree.h"
+#include "engine/task/task_dump.h"
+#include "images/schema/files.pb.h"
+#include "images/schema/inventory.pb.h"
+#include "images/schema/task.pb.h"
+
+namespace dormouse::engine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::chrono::microseconds since(Clock::time_point start) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
+}
+
+// One live process of the tree on its way into the image.
+struct Subject {
+  Task& task;
+  const proc::ProcDir& dir;
+  parasite::HeldProcess& held;
+  AddressSpace space;
+  TaskDump state;
+};
+
+class Checkpoint {
+ public:
+  explicit Checkpoint(const CheckpointOptions& options) : options_(options) {}
+
+  Result<> run();
+  CheckpointReport report() const { return report_; }
+  std::vector<Error> blockers() && { return std::move(blockers_).take(); }
+
+ private:
+  [[nodiscard]] Result<> notify(const char* stage) {
+    return options_.notify ? options_.notify({stage, 0, -1}) : Result<>{};
+  }
+  [[nodiscard]] Result<> look();
+  [[nodiscard]] Result<> stop();
+  [[nodiscard]] Result<> identify();
+  [[nodiscard]] Result<> describe_tasks();
+  [[nodiscard]] Result<> describe_surroundings();
+  [[nodiscard]] Result<> save_tree();
+  [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
+  [[nodiscard]] Result<> enter();
+  [[nodiscard]] Result<> ask_tasks();
+  [[nodiscard]] Result<> save_tasks();
+  [[nodiscard]] Result<> save_memory();
+  [[nodiscard]] Result<> save_inventory();
+  [[nodiscard]] Result<> seal();
+  [[nodiscard]] Result<> release();
+  [[nodiscard]] Result<> no_blockers();
+
+  const CheckpointOptions& options_;
+  CheckpointReport report_;
+  Blockers blockers_;
+  sys::Features features_;
+  std::optional<images::OutputDirectory> out_;
+  std::unique_ptr<parasite::Keeper> keeper_;
+  std::optional<cgroups::Freezer> freezer_;
+  std::optional<StoppedTree> stopped_;
+  std::optional<DumpContext> context_;
+  std::optional<MountTable> mounts_;
+  std::optional<NamespacesDump> namespaces_;
+  std::optional<FilesDump> files_;
+  std::optional<cgroups::SavedCgroups> cgroups_;
+  std::vector<Subject> subjects_;
+  Clock::time_point began_ = Clock::now(), frozen_at_;
+};
+
+Result<> Checkpoint::run() {
+  TRY(notify("pre-dump"));
+  TRY(look());       // nothing is touched yet; options and kernel are known to be good
+  TRY(stop());       // every thread of the tree is in a ptrace stop
+  TRY(identify());   // what is shared with whom has numbers
+  const bool own_network = namespaces_->own() & CLONE_NEWNET;
+  if (own_network) TRY(notify("network-lock"));
+  Defer unlock{[&] { if (own_network) (void)notify("network-unlock"); }};
+  TRY(notify("query-ext-files"));
+  TRY(describe_tasks());         // registers and queued signals are read
+  TRY(describe_surroundings());  // namespaces, mounts, descriptors, cgroups
+  TRY(no_blockers());            // nothing stands in the way: now the tasks are borrowed
+  TRY(enter());                  // every thread serves the interpreter
+  TRY(ask_tasks());              // what only the tasks can tell is known
+  TRY(save_tasks());
+  TRY(save_memory());
+  TRY(save_inventory());
+  TRY(seal());                   // from here on it is a checkpoint
+  TRY(notify("post-dump"));
+  if (options_.after == AfterDump::kKill) unlock.cancel();
+  TRY(release());
+  TRY(write_dump_stats(options_, report_));
+  return {};
+}
+
+Result<> Checkpoint::look() {
+  features_ = TRY(sys::Features::make(options_.without));
+  out_ = TRY(images::OutputDirectory::open(options_.images_dir));
+  keeper_ = TRY(parasite::Keeper::create());
+  if (!options_.freeze_cgroup.empty()) freezer_.emplace(TRY(cgroups::Freezer::open(options_.freeze_cgroup)));
+  return {};
+}
+
+// The freezer is used only where it is in use already: seizing every thread until nothing new appears
+// needs no freezer, while tasks that come frozen must be thawed to stop, and be frozen again afterwards.
+Result<> Checkpoint::stop() {
+  frozen_at_ = Clock::now();
+  TreeStopper stopper(*keeper_, *options_.log);
+  TRY(stopper.seize(options_.pid));
+  if (freezer_ && freezer_->was_frozen()) TRY(freezer_->thaw());
+  stopped_ = TRY(stopper.settle(options_.freeze_timeout));
+  report_.freezing = since(frozen_at_);
+  report_.tasks = static_cast<std::uint32_t>(stopped_->tree.tasks.size());
+  report_.threads = stopped_->tree.thread_count();
+  options_.log->debug("{} tasks with {} threads stopped", report_.tasks, report_.threads);
+  context_.emplace(DumpContext{options_, *options_.log, *out_, stopped_->tree, blockers_});
+  return {};
+}
+
+Result<> Checkpoint::identify() {
+  TRY(identify_shared(stopped_->tree));
+  namespaces_ = TRY(NamespacesDump::identify(*context_));
+  return {};
+}
+
+Result<> Checkpoint::describe_tasks() {
+  for (std::size_t i = 0; i < stopped_->tree.tasks.size(); ++i) {
+    Task& task = *stopped_->tree.tasks[i];
+    if (!stopped_->held[i]) continue;
+    auto& held = *stopped_->held[i];
+    TRY(held.capture_contexts());
+    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
+    subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held)});
+    blockers_.note(subjects_.back().state.read_stopped());
+    if (!task.owns_vm)
+      blockers_.add(Error::unsupported("it shares its address space with another process (CLONE_VM)")
+                        .owner(task.name()).remedy("not supported yet"));
+  }
+  return {};
+}
+
+Result<> Checkpoint::describe_surroundings() {
+  const Task& root = stopped_->tree.root();
+  mounts_ = TRY(MountTable::of(TRY(stopped_->dirs[0]->read("mountinfo"))));
+  files_ = TRY(FilesDump::begin(*context_, *mounts_));
+  for (Subject& subject : subjects_)
+    if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
+  TRY(namespaces_->save(*context_));
+  if (namespaces_->own() & CLONE_NEWNS)
+    blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
+  cgroups_ = TRY(CgroupDump::begin(*context_));
+  return {};
+}
+
+Result<> Checkpoint::no_blockers() {
+  if (blockers_.empty()) return {};
+  return fail(Error::unsupported("the tree cannot be saved"));
+}
+
+Result<> Checkpoint::enter() {
+  parasite::GadgetFinder finder;
+  for (Subject& subject : subjects_)
+    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.space.maps()),
+           std::move(e).owner(subject.task.name()));
+  return {};
+}
+
+Result<> Checkpoint::ask_tasks() {
+  std::vector<parasite::Program> memory(subjects_.size());
+  parasite::Batch batch(*keeper_);
+  std::vector<std::vector<std::size_t>> jobs(subjects_.size());
+  for (std::size_t i = 0; i < subjects_.size(); ++i) {
+    Subject& subject = subjects_[i];
+    auto& threads = subject.held.threads();
+    for (std::size_t t = 0; t < threads.size(); ++t)
+      jobs[i].push_back(TRY(batch.add(subject.held, *threads[t], subject.state.program(t))));
+  }
+  TRY(batch.run());
+  for (std::size_t i = 0; i < subjects_.size(); ++i)
+    for (std::size_t t = 0; t < jobs[i].size(); ++t)
+      TRY(subjects_[i].state.take(t, batch.placed(jobs[i][t])));
+
+  parasite::Batch about_memory(*keeper_);
+  for (std::size_t i = 0; i < subjects_.size(); ++i) {
+    subjects_[i].space.ask(memory[i]);
+    TRY(about_memory.add(subjects_[i].held, subjects_[i].held.leader(), memory[i]));
+  }
+  TRY(about_memory.run());
+  for (std::size_t i = 0; i < subjects_.size(); ++i) {
+    subjects_[i].space.take(about_memory.placed(i));
+    subjects_[i].held.area().rewind();
+  }
+  return {};
+}
+
+Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
+  pb::fs_entry fs;
+  fs.set_cwd_id(TRY(files_->save_path(task, "cwd", O_RDONLY)));
+  fs.set_root_id(TRY(files_->save_path(task, "root", O_RDONLY)));
+  fs.set_umask(TRY(dir.status()).umask);
+  return out_->write(images::kFs, task.ns_pid, fs);
+}
+
+Result<> Checkpoint::save_tasks() {
+  TRY(save_tree());
+  for (Subject& subject : subjects_) {
+    if (subject.task.owns_fs) TRY(save_fs(subject.task, subject.dir));
+    TRY(subject.space.write(*context_, subject.task, *files_));
+    for (std::size_t t = 0; t < subject.task.threads.size(); ++t)
+      subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(subject.task.threads[t].tid)));
+    TRY(subject.state.write());
+  }
+  for (const auto& task : stopped_->tree.tasks)
+    if (!task->alive()) TRY(write_zombie_core(*context_, *task));
+  TRY(files_->finish());
+  return cgroups_->write();
+}
+
+Result<> Checkpoint::save_tree() {
+  auto tree = TRY(out_->create(images::kPstree));
+  for (const auto& task : stopped_->tree.tasks) {
+    pb::pstree_entry entry;
+    entry.set_pid(static_cast<std::uint32_t>(task->ns_pid));
+    entry.set_ppid(task->parent ? static_cast<std::uint32_t>(task->parent->ns_pid) : 0);
+    entry.set_pgid(static_cast<std::uint32_t>(task->ns_pgid));
+    entry.set_sid(static_cast<std::uint32_t>(task->ns_sid));
+    for (const Thread& thread : task->threads) entry.add_threads(static_cast<std::uint32_t>(thread.ns_tid));
+    TRY(tree.append(entry));
+  }
+  TRY(tree.finish());
+  for (const auto& task : stopped_->tree.tasks) {
+    if (!task->alive()) continue;
+    const NamespaceIds& ns = namespaces_->ids_of(*task);
+    pb::task_kobj_ids_entry ids;
+    ids.set_vm_id(task->vm_id);
+    ids.set_files_id(task->files_id);
+    ids.set_fs_id(task->fs_id);
+    ids.set_sighand_id(task->sighand_id);
+    fill_namespace_ids(ns, ids);
+    TRY(out_->write(images::kIds, task->ns_pid, ids));
+  }
+  return {};
+}
+
+Result<> Checkpoint::save_memory() {
+  const auto start = Clock::now();
+  PagesDump pages(*context_, features_);
+  for (Subject& subject : subjects_) {
+    TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
+    TRY(pages.save_shared(subject.task, subject.dir, subject.space));
+  }
+  report_.pages_scanned = pages.counts().scanned;
+  report_.pages_written = pages.counts().written;
+  report_.memory_dump = report_.memory_write = since(start);
+  return {};
+}
+
+Result<> Checkpoint::save_inventory() {
+  pb::inventory_entry inventory;
+  inventory.set_img_version(2);
+  inventory.set_fdinfo_per_id(true);
+  inventory.set_ns_per_id(true);
+  pb::task_kobj_ids_entry& own = *inventory.mutable_root_ids();
+  own.set_vm_id(1);
+  own.set_files_id(1);
+  own.set_fs_id(1);
+  own.set_sighand_id(1);
+  fill_namespace_ids(namespaces_->engine_ids(), own);
+  if (const std::uint32_t set = cgroups_->engine_set(); set != 0) inventory.set_root_cg_set(set);
+  inventory.set_lsmtype(pb::NO_LSM);
+  inventory.set_tcp_close(options_.tcp_close);
+  // The lock of the reference is named by a number of its own: 0 nftables… the runtime locks here.
+  inventory.set_network_lock_method(static_cast<std::uint32_t>(options_.network_lock));
+  return out_->write(images::kInventory, std::nullopt, inventory);
+}
+
+Result<> Checkpoint::seal() {
+  images::ManifestInfo info;
+  info.tasks = report_.tasks;
+  info.threads = report_.threads;
+  info.pages = report_.pages_written;
+  info.root_comm = stopped_->tree.root().comm;
+  return out_->seal(info, options_.sync_images);
+}
+
+Result<> Checkpoint::release() {
+  Result<> outcome;
+  const auto note = [&](Result<> step) {
+    if (!step && outcome) outcome = std::move(step);
+  };
+  // Leaving tasks behind is not an option: each is dealt with, whatever happened to another.
+  if (options_.after == AfterDump::kKill) {
+    for (auto& held : stopped_->held)
+      if (held) note(held->begin_kill());
+    for (auto& held : stopped_->held)
+      if (held) note(held->finish_kill(parasite::within(std::chrono::seconds(10))));
+    if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kThawed));
+  } else {
+    // Before the tasks are let go: a paused container never runs.
+    if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kAsFound));
+    for (auto& held : stopped_->held)
+      if (held) note(held->release(options_.after == AfterDump::kStop));
+  }
+  report_.frozen = since(frozen_at_);
+  return outcome;
+}
+
+}  // namespace
+
+std::expected<CheckpointReport, Failures> checkpoint(const CheckpointOptions& options) {
+  Checkpoint work(options);
+  const Result<> done = work.run();
+  if (done) return work.report();
+  Failures failures{std::move(work).blockers()};
+  if (failures.all.empty()) failures.all.push_back(done.error());
+  return std::unexpected(std::move(failures));
 }
 
 }  // namespace dormouse::engine

@@ -336,13 +336,15 @@ Result<> HeldProcess::release(bool stop_afterwards) {
   return outcome;
 }
 
-Result<> HeldProcess::kill(Deadline deadline) {
+Result<> HeldProcess::begin_kill() {
   released_ = true;
-  TRY(sys::kill(pid_, SIGKILL));
-  for (auto& thread : threads_) {
-    keeper_.ignore_stops(thread->tid_);
-    keeper_.expect_stops(thread->tid_);
-  }
+  for (auto& thread : threads_) keeper_.expect_stops(thread->tid_);
+  const Result<> sent = sys::kill(pid_, SIGKILL);
+  if (!sent && !is_gone(sent.error())) return fail(sent.error());
+  return {};
+}
+
+Result<> HeldProcess::finish_kill(Deadline deadline) {
   Result<Stop> gone = keeper_.wait_stop(pid_, deadline);
   while (gone) gone = keeper_.wait_stop(pid_, deadline);
   for (auto& thread : threads_) {

@@ -88,8 +88,9 @@ class HeldProcess {
   // Everything as it was, detached. Safe to call at any stage, also after failures; the first error is
   // told, the rest is done nevertheless. A process that died is no error.
   [[nodiscard]] Result<> release(bool stop_afterwards = false);
-  // SIGKILL; waits until it is gone.
-  [[nodiscard]] Result<> kill(Deadline deadline);
+  // SIGKILL, and waiting until it is gone (collected by its parent or not). Many can die at once.
+  [[nodiscard]] Result<> begin_kill();
+  [[nodiscard]] Result<> finish_kill(Deadline deadline);
 
  private:
   friend class Batch;

@@ -1,0 +1,220 @@
+#include "engine/stop_tree.h"
+
+#include <fcntl.h>
+#include <linux/kcmp.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/format.h"
+#include "kernel/process.h"
+
+namespace dormouse::engine {
+namespace {
+
+bool is_gone(const Error& error) {
+  return error.kind() == Error::Kind::kTaskDied || error.is_kernel(ESRCH) || error.is_kernel(ENOENT);
+}
+
+}  // namespace
+
+// False: it is already known, or gone.
+Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
+  for (const auto& task : stopped_.tree.tasks)
+    if (task->pid == pid) return false;
+  auto dir = proc::ProcDir::open(pid);
+  if (!dir) {
+    if (parent && is_gone(dir.error())) return false;
+    return fail(std::move(dir).error().object(format("task {}", pid)).remedy("is the pid right?"));
+  }
+  const auto status = dir->status();
+  if (!status) return parent && is_gone(status.error()) ? Result<bool>(false) : fail(status.error());
+  if (status->kernel_thread)
+    return fail(Error::bad_option("a kernel thread cannot be checkpointed").object(format("task {}", pid)));
+  auto task = std::make_unique<Task>();
+  task->pid = pid;
+  task->comm = status->name;
+  task->ns_pid = status->ns_pid.back();
+  task->parent = parent;
+  task->proc = TRY(sys::openat(AT_FDCWD, format("/proc/{}", pid), O_RDONLY | O_DIRECTORY));
+  task->pidfd = TRY(sys::pidfd_open(pid));
+  if (status->state == 'Z' || status->state == 'X') task->state = TaskState::kZombie;
+  if (parent) parent->children.push_back(task.get());
+  auto held = task->alive()
+                  ? std::make_unique<parasite::HeldProcess>(keeper_, log_, pid, task->name())
+                  : nullptr;
+  stopped_.tree.tasks.push_back(std::move(task));
+  stopped_.dirs.emplace_back(std::move(*dir));
+  stopped_.held.push_back(std::move(held));
+  return true;
+}
+
+Result<bool> TreeStopper::seize_new_threads(std::size_t index) {
+  if (!stopped_.held[index]) return false;
+  auto& held = *stopped_.held[index];
+  bool any = false;
+  for (bool again = true; again;) {
+    again = false;
+    const auto tids = stopped_.dirs[index]->threads();
+    if (!tids) return is_gone(tids.error()) ? Result<bool>(any) : fail(tids.error());
+    for (const pid_t tid : *tids) {
+      if (held.holds(tid)) continue;
+      again = TRY(held.seize(tid)) || again;
+    }
+    any = any || again;
+  }
+  return any;
+}
+
+Result<bool> TreeStopper::add_new_children(std::size_t index) {
+  const auto children = stopped_.dirs[index]->children();
+  if (!children) return is_gone(children.error()) ? Result<bool>(false) : fail(children.error());
+  bool any = false;
+  for (const pid_t child : *children)
+    any = TRY(add_process(child, stopped_.tree.tasks[index].get())) || any;
+  return any;
+}
+
+Result<bool> TreeStopper::look_again() {
+  bool any = false;
+  // The list grows while it is walked.
+  for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) {
+    any = TRY(seize_new_threads(i)) || any;
+    any = TRY(add_new_children(i)) || any;
+  }
+  return any;
+}
+
+Result<> TreeStopper::seize(pid_t root) {
+  TRY(add_process(root, nullptr));
+  if (!stopped_.tree.root().alive())
+    return fail(Error::task_died("it is a zombie").object(format("task {}", root)));
+  TRY(look_again());
+  return {};
+}
+
+Result<> TreeStopper::wait_all(parasite::Deadline deadline) {
+  for (std::size_t i = 0; i < stopped_.held.size(); ++i) {
+    if (!stopped_.held[i]) continue;
+    Result<> waited = stopped_.held[i]->wait_stopped(deadline);
+    if (waited) continue;
+    // A child that ended meanwhile is a zombie now, which is a state like any other.
+    if (i == 0 || !is_gone(waited.error())) return waited;
+    stopped_.held[i].reset();
+    stopped_.tree.tasks[i]->state = TaskState::kZombie;
+  }
+  return {};
+}
+
+// Children that ended and were collected by their parent before it stopped.
+void TreeStopper::drop_dead() {
+  auto& tasks = stopped_.tree.tasks;
+  for (std::size_t i = tasks.size(); i-- > 1;) {
+    if (tasks[i]->alive() || stopped_.dirs[i]->status()) continue;
+    std::erase(tasks[i]->parent->children, tasks[i].get());
+    const auto at = static_cast<std::ptrdiff_t>(i);
+    tasks.erase(tasks.begin() + at);
+    stopped_.dirs.erase(stopped_.dirs.begin() + at);
+    stopped_.held.erase(stopped_.held.begin() + at);
+  }
+}
+
+Result<StoppedTree> TreeStopper::settle(std::chrono::milliseconds timeout) {
+  const parasite::Deadline deadline = parasite::within(timeout);
+  do {
+    TRY(wait_all(deadline));
+  } while (TRY(look_again()));
+  drop_dead();
+  TRY(describe());
+  return std::move(stopped_);
+}
+
+// Numbers as the root task's pid namespace shows them.
+Result<> TreeStopper::describe() {
+  for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) TRY(describe(i));
+  return {};
+}
+
+Result<> TreeStopper::describe(std::size_t index) {
+  Task& task = *stopped_.tree.tasks[index];
+  const auto root_status = TRY(stopped_.dirs[0]->status());
+  const std::size_t level = root_status.ns_pid.size() - 1;
+  const auto status = TRY_OR(stopped_.dirs[index]->status(), std::move(e).owner(task.name()));
+  if (status.ns_pid.size() != level + 1)
+    return fail(Error::unsupported("it lives in a pid namespace of its own inside the tree")
+                    .owner(task.name())
+                    .remedy("only one pid namespace per container is supported"));
+  task.ns_pid = status.ns_pid[level];
+  task.ns_pgid = status.ns_pgid[level];
+  task.ns_sid = status.ns_sid[level];
+  task.comm = status.name;
+  if (!task.alive()) {
+    task.exit_code = TRY(stopped_.dirs[index]->stat()).exit_code;
+    task.threads.push_back({task.pid, task.ns_pid});
+    return {};
+  }
+  for (const auto& thread : stopped_.held[index]->threads()) {
+    pid_t ns_tid = task.ns_pid;
+    if (thread->tid() != task.pid) {
+      const auto dir = TRY(stopped_.dirs[index]->thread(thread->tid()));
+      ns_tid = TRY(dir.status()).ns_pid[level];
+    }
+    task.threads.push_back({thread->tid(), ns_tid});
+    if (thread->stop_signal() != 0) task.state = TaskState::kStopped;
+  }
+  return {};
+}
+
+namespace {
+
+// Sorted by kcmp's own order, so that each task is compared with few others.
+class Numbering {
+ public:
+  // 1 is the engine's own, as the reference has it.
+  explicit Numbering(int type) : type_(type) {}
+
+  Result<std::uint32_t> number(const Task& task, bool* first) {
+    std::size_t low = 0, high = known_.size();
+    while (low < high) {
+      const std::size_t middle = (low + high) / 2;
+      const int order = TRY(sys::kcmp(task.pid, known_[middle].pid, type_, 0, 0));
+      if (order == 0) {
+        *first = false;
+        return known_[middle].id;
+      }
+      if (order == 1)
+        high = middle;
+      else
+        low = middle + 1;
+    }
+    *first = true;
+    known_.insert(known_.begin() + static_cast<std::ptrdiff_t>(low), {task.pid, next_});
+    return next_++;
+  }
+
+ private:
+  struct Known {
+    pid_t pid;
+    std::uint32_t id;
+  };
+  int type_;
+  std::uint32_t next_ = 2;
+  std::vector<Known> known_;
+};
+
+}  // namespace
+
+Result<> identify_shared(Tree& tree) {
+  Numbering vm(KCMP_VM), files(KCMP_FILES), fs(KCMP_FS), sighand(KCMP_SIGHAND);
+  for (const auto& task : tree.tasks) {
+    if (!task->alive()) continue;
+    bool owns_sighand = false;
+    task->vm_id = TRY_OR(vm.number(*task, &task->owns_vm), std::move(e).owner(task->name()));
+    task->files_id = TRY_OR(files.number(*task, &task->owns_files), std::move(e).owner(task->name()));
+    task->fs_id = TRY_OR(fs.number(*task, &task->owns_fs), std::move(e).owner(task->name()));
+    task->sighand_id = TRY_OR(sighand.number(*task, &owns_sighand), std::move(e).owner(task->name()));
+  }
+  return {};
+}
+
+}  // namespace dormouse::engine
