@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/defer.h"
 #include "base/format.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
+#include "parasite/host/attended.h"
 
 namespace dormouse::parasite {
 namespace {
@@ -21,7 +21,6 @@ namespace {
 constexpr unsigned long kOptions = PTRACE_O_TRACESYSGOOD;
 constexpr unsigned long kSuspendSeccomp = PTRACE_O_SUSPEND_SECCOMP;
 constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
-constexpr auto kPatience = std::chrono::seconds(10);
 constexpr std::uint64_t kUser64 = 0x33;  // code segment of 64-bit user mode
 
 std::span<const std::byte> bytes_of(const user_regs_struct& regs) {
@@ -129,31 +128,11 @@ Result<> HeldProcess::lay_frame(HeldThread& thread, std::uint64_t stack, bool on
   return {};
 }
 
-// One system call, watched from entry to exit. If the engine dies in between, the thread returns from
-// the gadget into the restorer and so onto its frame.
-Result<std::uint64_t> HeldProcess::attended_syscall(HeldThread& thread, long number,
-                                                    std::span<const std::uint64_t> args,
-                                                    std::uint64_t stack) {
-  user_regs_struct regs = thread.context_.regs;
-  regs.rip = gadgets_.syscall;
-  regs.rsp = stack;
-  regs.rax = static_cast<std::uint64_t>(number);
-  regs.orig_rax = static_cast<std::uint64_t>(-1);
-  unsigned long long* slots[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
-  for (std::size_t i = 0; i < args.size(); ++i) *slots[i] = args[i];
-  TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
-  TRY(sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs)));
-  constexpr int kSyscallStop = SIGTRAP | 0x80;
-  for (int stops = 0; stops < 2;) {
-    TRY(sys::ptrace::syscall(thread.tid_));
-    const Stop stop = TRY(keeper_.wait_stop(thread.tid_, within(kPatience)));
-    if (stop.signal() == kSyscallStop) ++stops;
-  }
-  user_regs_struct after{};
-  TRY(sys::ptrace::getregset(thread.tid_, NT_PRSTATUS, std::as_writable_bytes(std::span(&after, 1))));
-  if (const auto result = static_cast<std::int64_t>(after.rax); result < 0 && result >= -4095)
-    return fail(Error::kernel("system call in the task", static_cast<int>(-result)).owner(name_));
-  return after.rax;
+// If the engine dies in between, the thread returns from the gadget into the restorer and so onto its frame.
+Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
+                                        std::uint64_t stack) {
+  return TRY_OR(attended_syscall(keeper_, thread.tid_, thread.context_.regs, gadgets_.syscall, stack, number, args),
+                std::move(e).owner(name_));
 }
 
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
@@ -178,7 +157,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   const std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
                                 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
                                 static_cast<std::uint64_t>(-1), 0};
-  area_address_ = TRY_OR(attended_syscall(leader(), SYS_mmap, args, stack),
+  area_address_ = TRY_OR(call(leader(), SYS_mmap, args, stack),
                          std::move(e).during("mapping the shared area"));
   area_size_ = size;
   const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
@@ -285,14 +264,7 @@ void HeldProcess::drop_farewell() {
 // From the interpreter back into a ptrace stop.
 Result<> HeldProcess::bring_back(HeldThread& thread) {
   if (!thread.inside_) return {};
-  keeper_.expect_stops(thread.tid_);
-  TRY(sys::ptrace::interrupt(thread.tid_));
-  Stop stop = TRY(keeper_.wait_stop(thread.tid_, within(kPatience)));
-  while (stop.event() != PTRACE_EVENT_STOP) {
-    TRY(sys::ptrace::cont(thread.tid_));
-    stop = TRY(keeper_.wait_stop(thread.tid_, within(kPatience)));
-  }
-  return {};
+  return stop_serving(keeper_, thread.tid_);
 }
 
 Result<> HeldProcess::let_go(HeldThread& thread, bool stop_afterwards) {
@@ -313,7 +285,7 @@ Result<> HeldProcess::let_go(HeldThread& thread, bool stop_afterwards) {
 Result<> HeldProcess::unmap_area() {
   if (area_address_ == 0) return {};
   const std::uint64_t args[] = {area_address_, area_size_};
-  TRY(attended_syscall(leader(), SYS_munmap, args, leader().frame_.address));
+  TRY(call(leader(), SYS_munmap, args, leader().frame_.address));
   area_address_ = 0;
   return {};
 }

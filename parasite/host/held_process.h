@@ -94,8 +94,8 @@ class HeldProcess {
 
  private:
   friend class Batch;
-  Result<std::uint64_t> attended_syscall(HeldThread& thread, long number, std::span<const std::uint64_t> args,
-                                         std::uint64_t stack);
+  Result<std::uint64_t> call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
+                             std::uint64_t stack);
   [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);
   [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
   [[nodiscard]] Result<> start_serving(HeldThread& thread);

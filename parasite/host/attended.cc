@@ -1,0 +1,52 @@
+#include "parasite/host/attended.h"
+
+#include <elf.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+
+#include <cerrno>
+
+#include "kernel/ptrace.h"
+
+namespace dormouse::parasite {
+namespace {
+constexpr auto kPatience = std::chrono::seconds(10);
+}
+
+Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_regs_struct& base,
+                                       std::uint64_t gadget, std::uint64_t stack, long number,
+                                       std::span<const std::uint64_t> args) {
+  user_regs_struct regs = base;
+  regs.rip = gadget;
+  regs.rsp = stack;
+  regs.rax = static_cast<std::uint64_t>(number);
+  regs.orig_rax = static_cast<std::uint64_t>(-1);
+  unsigned long long* slots[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
+  for (std::size_t i = 0; i < args.size(); ++i) *slots[i] = args[i];
+  TRY(sys::ptrace::setsigmask(tid, ~std::uint64_t{0}));
+  TRY(sys::ptrace::setregset(tid, NT_PRSTATUS, std::as_bytes(std::span(&regs, 1))));
+  constexpr int kSyscallStop = SIGTRAP | 0x80;
+  for (int stops = 0; stops < 2;) {
+    TRY(sys::ptrace::syscall(tid));
+    const Stop stop = TRY(keeper.wait_stop(tid, within(kPatience)));
+    if (stop.signal() == kSyscallStop) ++stops;
+  }
+  user_regs_struct after{};
+  TRY(sys::ptrace::getregset(tid, NT_PRSTATUS, std::as_writable_bytes(std::span(&after, 1))));
+  if (const auto result = static_cast<std::int64_t>(after.rax); result < 0 && result >= -4095)
+    return fail(Error::kernel("system call in the task", static_cast<int>(-result)));
+  return after.rax;
+}
+
+Result<> stop_serving(Keeper& keeper, pid_t tid) {
+  keeper.expect_stops(tid);
+  TRY(sys::ptrace::interrupt(tid));
+  Stop stop = TRY(keeper.wait_stop(tid, within(kPatience)));
+  while (stop.event() != PTRACE_EVENT_STOP) {
+    TRY(sys::ptrace::cont(tid));
+    stop = TRY(keeper.wait_stop(tid, within(kPatience)));
+  }
+  return {};
+}
+
+}  // namespace dormouse::parasite

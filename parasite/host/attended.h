@@ -1,0 +1,25 @@
+// A system call made by a traced thread outside the interpreter, watched from entry to exit.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include <cstdint>
+#include <span>
+
+#include "base/error.h"
+#include "parasite/host/keeper.h"
+
+namespace dormouse::parasite {
+
+// The thread must be in a ptrace stop, its stops expected by the keeper (TRACESYSGOOD set). `base`: its
+// registers but for those the call needs; `gadget`: address of a `syscall` instruction; `stack`: its
+// stack pointer during the call. Blocks all signals of the thread; registers and mask stay changed.
+Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_regs_struct& base,
+                                       std::uint64_t gadget, std::uint64_t stack, long number,
+                                       std::span<const std::uint64_t> args);
+
+// Interrupts a thread that serves the interpreter and waits for its stop.
+[[nodiscard]] Result<> stop_serving(Keeper& keeper, pid_t tid);
+
+}  // namespace dormouse::parasite
