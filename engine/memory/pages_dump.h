@@ -7,17 +7,11 @@
 
 #include "engine/dump_context.h"
 #include "engine/memory/address_space.h"
+#include "engine/memory/chunks.h"
 #include "kernel/features.h"
 #include "parasite/host/held_process.h"
 
 namespace dormouse::engine {
-
-// Pages [start, end) of an address space (or of a shared object), in the order of the page file.
-struct PageRun {
-  std::uint64_t start = 0, end = 0;
-  std::uint32_t flags = 0;   // pagemap_entry.flags
-  bool readable = true;      // by the task itself
-};
 
 struct PageCounts {
   std::uint64_t scanned = 0, written = 0;

@@ -1,0 +1,30 @@
+#include "engine/memory/chunks.h"
+
+#include <gtest/gtest.h>
+
+namespace dormouse::engine {
+namespace {
+
+constexpr std::uint64_t kChunk = images::kPageChunkBytes;
+
+TEST(Chunks, RunsAreCutAtChunkBordersOfTheFile) {
+  const auto chunks = cut_into_chunks({{0x1000, 0x3000, 0, true}, {0x100000, 0x100000 + kChunk, 0, true}});
+  ASSERT_EQ(chunks.size(), 2u);
+  EXPECT_EQ(chunks[0].bytes, kChunk);
+  ASSERT_EQ(chunks[0].pieces.size(), 2u);
+  EXPECT_EQ(chunks[0].pieces[1].bytes, kChunk - 0x2000);
+  EXPECT_EQ(chunks[1].offset, kChunk);
+  EXPECT_EQ(chunks[1].bytes, 0x2000u);
+  EXPECT_EQ(chunks[1].pieces[0].address, 0x100000 + kChunk - 0x2000);
+}
+
+TEST(Chunks, OneUnreadableRunMakesItsChunkUnreadable) {
+  const auto chunks = cut_into_chunks({{0x1000, 0x2000, 0, true}, {0x5000, 0x6000, 0, false}});
+  ASSERT_EQ(chunks.size(), 1u);
+  EXPECT_FALSE(chunks[0].readable);
+}
+
+TEST(Chunks, NothingGivesNothing) { EXPECT_TRUE(cut_into_chunks({}).empty()); }
+
+}  // namespace
+}  // namespace dormouse::engine

@@ -1,0 +1,81 @@
+// How one puppet's address space becomes what the image says. Pure: from records to steps.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/memory/chunks.h"
+#include "engine/plan/image.h"
+#include "parasite/host/program.h"
+
+namespace dormouse::engine {
+
+// Whether the child was forked from the parent and has not executed another program since, so that
+// pages they still share are to be shared again.
+bool inherits_memory(const ImageTask& parent, const ImageTask& child);
+
+// An address range free in every task of the image and in none of `also_taken`, of `bytes`.
+Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::vma_entry> also_taken,
+                                       std::uint64_t bytes);
+
+// Where the files of a plan are in the puppet's descriptor table while it maps them.
+struct MemoryFiles {
+  int pages = -1;
+  int executable = -1;
+  std::vector<int> files;   // parallel to MemoryPlan::files()
+  std::vector<int> shared;  // parallel to MemoryPlan::shared()
+};
+
+class MemoryPlan {
+ public:
+  // `inherited_from`: the task whose finished address space the puppet is a copy of, or null if it holds
+  // nothing but the area. `scratch`: address of kPageChunkBytes of memory that the puppet may map for
+  // itself. `vdso_bytes`, `vvar_bytes`: of this kernel.
+  static Result<MemoryPlan> make(const ImageTask& task, const ImageTask* inherited_from, std::uint64_t scratch);
+
+  const std::vector<std::uint32_t>& files() const { return files_; }    // ids in files.img
+  const std::vector<std::uint64_t>& shared() const { return shared_; }  // shmids
+  const std::vector<Chunk>& chunks() const { return chunks_; }
+  std::uint64_t bytes() const { return bytes_; }
+
+  // 1: takes away what does not belong and maps what is missing, writable where it is to be filled.
+  void append_map(parasite::Program& program, const MemoryFiles& fds) const;
+  // 2: loads chunks [first, last): any number of threads may do so at once. Adds, per chunk, the
+  // operation whose result is its checksum.
+  void append_fill(parasite::Program& program, const MemoryFiles& fds, std::size_t first, std::size_t last,
+                   std::vector<parasite::OpRef>& checksums) const;
+  // Chunks that need the scratch memory are filled by one thread only.
+  bool needs_scratch(std::size_t chunk) const { return chunk_scratch_[chunk]; }
+  // 3: final protections, the kernel's record of the address space (PR_SET_MM_MAP), scratch gone.
+  void append_seal(parasite::Program& program, const MemoryFiles& fds) const;
+  // 4: advice that must not act on children born from this address space.
+  void append_late_advice(parasite::Program& program) const;
+
+ private:
+  struct Source {
+    enum class Kind { kAnonymous, kFile, kShared, kVdso, kVvar, kSkip, kInherited } kind = Kind::kAnonymous;
+    std::size_t index = 0;  // into files_ or shared_
+  };
+  struct Range {
+    std::uint64_t start, end;
+  };
+  const pb::vma_entry& vma(std::size_t i) const { return task_->mm->vmas(static_cast<int>(i)); }
+  void choose_sources(const ImageTask* from);
+  void find_stale_pages(const ImageTask& from);
+  bool writable_for_filling(std::size_t i) const;
+  void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
+
+  const ImageTask* task_ = nullptr;
+  std::uint64_t scratch_ = 0;
+  std::vector<Source> sources_;         // per vma
+  std::vector<bool> has_pages_;         // per vma
+  std::vector<Range> unmap_, stale_;
+  std::vector<std::uint32_t> files_;
+  std::vector<std::uint64_t> shared_;
+  std::vector<Chunk> chunks_;
+  std::vector<bool> chunk_scratch_;
+  std::uint64_t bytes_ = 0;
+};
+
+}  // namespace dormouse::engine
