@@ -65,23 +65,21 @@ inline Failure fail(Error error) { return Failure(std::move(error)); }
 
 }  // namespace dormouse
 
-// Unwraps a Result or returns its error from the enclosing function. One per statement.
-#define TRY(expression)                                              \
+#define DORMOUSE_TRY_(expression, amend, result)                    \
   __extension__({                                                    \
-    auto try_result_ = (expression);                                 \
-    if (!try_result_) [[unlikely]]                                   \
-      return ::dormouse::fail(std::move(try_result_).error());       \
-    std::move(try_result_).value();                                  \
+    auto result = (expression);                                      \
+    if (!result) [[unlikely]] {                                      \
+      [[maybe_unused]] ::dormouse::Error e = std::move(result).error(); \
+      return ::dormouse::fail(amend);                                \
+    }                                                                \
+    std::move(result).value();                                       \
   })
+#define DORMOUSE_TRY_JOIN_(a, b) a##b
+#define DORMOUSE_TRY_NAME_(number) DORMOUSE_TRY_JOIN_(try_result_, number)
+
+// Unwraps a Result or returns its error from the enclosing function.
+#define TRY(expression) DORMOUSE_TRY_(expression, std::move(e), DORMOUSE_TRY_NAME_(__COUNTER__))
 
 // As TRY; `amend` is an expression over `e`, an Error&&, that yields the Error to return:
 //   TRY_OR(sys::fstat(fd), std::move(e).object("fd 7").owner(task.name()))
-#define TRY_OR(expression, amend)                                    \
-  __extension__({                                                    \
-    auto try_result_ = (expression);                                 \
-    if (!try_result_) [[unlikely]] {                                 \
-      [[maybe_unused]] ::dormouse::Error e = std::move(try_result_).error(); \
-      return ::dormouse::fail(amend);                                \
-    }                                                                \
-    std::move(try_result_).value();                                  \
-  })
+#define TRY_OR(expression, amend) DORMOUSE_TRY_(expression, amend, DORMOUSE_TRY_NAME_(__COUNTER__))

@@ -192,7 +192,7 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
     case Source::Kind::kVdso: return;  // comes with its data pages
     case Source::Kind::kVvar:
       // The kernel puts its code right behind its data, as it was (engine/memory/vdso.cc checks that).
-      program.call("map the vdso", SYS_arch_prctl, {ARCH_MAP_VDSO_64, v.start()}, parasite::anything());
+      program.call("map the vdso", SYS_arch_prctl, {ARCH_MAP_VDSO_64, v.start()});
       return;
     case Source::Kind::kInherited:
       if (writable_for_filling(i))

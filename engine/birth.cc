@@ -1,0 +1,115 @@
+#include "engine/birth.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/defer.h"
+#include "base/format.h"
+#include "kernel/abi.h"
+#include "kernel/process.h"
+#include "kernel/socket.h"
+
+namespace dormouse::engine {
+namespace {
+
+// An error's way from the builder to the engine: kind, errno and the four texts, separated by zeros.
+std::string encode(const Error& error) {
+  std::string text = format("{} {}", static_cast<int>(error.kind()), error.err());
+  for (const std::string* part : {&error.object(), &error.owner(), &error.reason(), &error.remedy()}) {
+    text += '\0';
+    text += *part;
+  }
+  return text;
+}
+
+Error decode(std::string_view text) {
+  std::string parts[5];
+  for (std::string& part : parts) {
+    const auto zero = text.find('\0');
+    part = text.substr(0, zero);
+    text.remove_prefix(zero == std::string_view::npos ? text.size() : zero + 1);
+  }
+  // What the engine needs to know of it survives: the texts, and whether something was in the way.
+  const int err = std::atoi(parts[0].c_str() + std::min<std::size_t>(parts[0].size(), 2));
+  Error error = Error::conflict(std::move(parts[3]), err > 0 ? err : EIO);
+  return std::move(error).object(std::move(parts[1])).owner(std::move(parts[2])).remedy(std::move(parts[4]));
+}
+
+constexpr std::string_view kDone = "done";
+
+}  // namespace
+
+Birth::~Birth() {
+  if (pid_ <= 0) return;
+  (void)sys::kill(pid_, SIGKILL);
+  // With --restore-sibling it is its requester's child and stays that one's zombie.
+  int status = 0;
+  while (::waitpid(pid_, &status, __WALL) < 0 && errno == EINTR) {}
+}
+
+Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
+  yard_.prepare(puppet.slot, true);
+  slot_ = puppet.slot;
+  const MountPlan mounts = TRY(plan_mounts(context_));
+  const pid_t ns_pid = puppet.ns_tid;
+  abi::CloneArgs args;
+  args.flags = plan.create | abi::kCloneClearSighand | (context_.options.as_sibling ? CLONE_PARENT : 0);
+  args.exit_signal = context_.options.as_sibling ? 0 : SIGCHLD;
+  args.set_tid = reinterpret_cast<std::uint64_t>(&ns_pid);
+  args.set_tid_size = 1;
+  Result<pid_t> pid = sys::clone3(args);
+  if (!pid) {
+    if (pid.error().is_kernel(EEXIST))
+      return fail(Error::conflict(format("pid {} is taken on this node", ns_pid), EEXIST)
+                      .object(puppet.name).remedy("end the process that has it, or restore into a pid namespace"));
+    return fail(std::move(pid).error().object(puppet.name).remedy("are all privileges there?"));
+  }
+  if (*pid == 0) live(plan, mounts);
+  pid_ = *pid;
+  puppet.tid = pid_;
+  service_.theirs.reset();  // so that its end is seen
+  if (plan.create & CLONE_NEWUSER) TRY(write_user_maps(context_, pid_));
+  return yard_.seize(puppet);
+}
+
+Result<> Birth::build() {
+  TRY(sys::send_with_fds(service_.ours.get(), std::as_bytes(std::span("go", 2)), {}));
+  const auto answer = TRY(sys::recv_with_fds(service_.ours.get(), 16384));
+  const std::string_view text(reinterpret_cast<const char*>(answer.bytes.data()), answer.bytes.size());
+  if (text == kDone) return {};
+  if (text.empty()) return fail(Error::task_died("the root task ended while it was being built"));
+  return fail(decode(text));
+}
+
+// In the child, which is a copy of the engine and may still use all of C++.
+void Birth::live(const NamespacePlan& plan, const MountPlan& mounts) {
+  service_.ours.reset();
+  const auto go = sys::recv_with_fds(service_.theirs.get(), 16);
+  if (!go || go->bytes.empty()) ::_exit(1);
+  const Result<> prepared = prepare(plan, mounts);
+  const std::string answer = prepared ? std::string(kDone) : encode(prepared.error());
+  if (prepared && !sys::dup3(service_.theirs.get(), service_.number, 0)) ::_exit(1);
+  const auto sent = sys::send_with_fds(service_.theirs.get(), std::as_bytes(std::span(answer)), {});
+  if (!prepared || !sent) ::_exit(1);
+  yard_.become(slot_, service_.number);
+}
+
+Result<> Birth::prepare(const NamespacePlan& plan, const MountPlan& mounts) {
+  // Descriptors are installed under their old numbers before limits are restored.
+  ::rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    (void)::setrlimit(RLIMIT_NOFILE, &files);
+  }
+  TRY(fill_namespaces(context_, plan));
+  if (!mounts.steps.empty()) TRY(build_mounts(context_, mounts));
+  return {};
+}
+
+}  // namespace dormouse::engine

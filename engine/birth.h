@@ -1,0 +1,47 @@
+// The root task is born: one process in its new namespaces, with its mounts, that has become a puppet.
+#pragma once
+
+#include <sys/types.h>
+
+#include "base/fd.h"
+#include "engine/mounts/mounts_restore.h"
+#include "engine/namespaces/namespaces.h"
+#include "engine/restore_context.h"
+#include "parasite/host/puppets.h"
+
+namespace dormouse::engine {
+
+// The socket over which puppets get descriptors: all of them inherit one end, under one number that no
+// task of the image uses.
+struct ServiceSocket {
+  Fd ours, theirs;
+  int number = -1;
+};
+
+class Birth {
+ public:
+  Birth(const RestoreContext& context, parasite::PuppetYard& yard, ServiceSocket& service)
+      : context_(context), yard_(yard), service_(service) {}
+  ~Birth();  // unless handed over: kills what was born, and waits for it
+
+  // The process exists, is seized, and waits in its namespaces. Sets puppet.tid.
+  [[nodiscard]] Result<> clone(const NamespacePlan& plan, parasite::Puppet& puppet);
+  // It fills its namespaces, builds its mounts and turns into the puppet. The builder's own error, if any.
+  [[nodiscard]] Result<> build();
+
+  pid_t pid() const { return pid_; }
+  // From here on somebody else cleans up.
+  void hand_over() { pid_ = 0; }
+
+ private:
+  [[noreturn]] void live(const NamespacePlan& plan, const MountPlan& mounts);
+  Result<> prepare(const NamespacePlan& plan, const MountPlan& mounts);
+
+  const RestoreContext& context_;
+  parasite::PuppetYard& yard_;
+  ServiceSocket& service_;
+  std::uint32_t slot_ = 0;
+  pid_t pid_ = 0;
+};
+
+}  // namespace dormouse::engine

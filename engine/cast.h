@@ -1,0 +1,83 @@
+// The puppets of one restore, from the root's birth to the moment they are tasks again.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "engine/birth.h"
+#include "engine/files/files_restore.h"
+#include "engine/memory/memory_plan.h"
+#include "engine/memory/shared_memory.h"
+#include "engine/memory/vdso.h"
+#include "engine/plan/family.h"
+#include "engine/task/task_restore.h"
+#include "parasite/host/puppets.h"
+
+namespace dormouse::engine {
+
+class Cast {
+ public:
+  Cast(RestoreContext& context, parasite::Keeper& keeper) : context_(context), keeper_(keeper) {}
+  ~Cast();  // without hand_over(): nothing of the restored tree is left
+
+  [[nodiscard]] Result<> plan();
+  [[nodiscard]] Result<> clone_root(const NamespacePlan& namespaces);
+  [[nodiscard]] Result<> build_root();
+  [[nodiscard]] Result<> open_files();
+  [[nodiscard]] Result<> raise_tree();
+  [[nodiscard]] Result<> install_files();
+  [[nodiscard]] Result<> restore_state();
+  [[nodiscard]] Result<> resume();
+
+  pid_t root_pid() const { return root_pid_; }
+  std::uint64_t pages_restored() const { return pages_restored_; }
+  void hand_over() { handed_over_ = true; }
+
+ private:
+  // One process.
+  struct Actor {
+    const ImageTask* image = nullptr;
+    const FamilyMember* family = nullptr;
+    Actor* parent = nullptr;
+    std::vector<parasite::Puppet> threads;  // the leader first
+    std::optional<MemoryPlan> memory;
+    bool born = false;
+  };
+  // One program on a process's leader; an empty one is nothing.
+  [[nodiscard]] Result<> run(const Actor& actor, const parasite::Program& program);
+  const pb::core_entry& core_of(const Actor& actor, const parasite::Puppet& puppet) const;
+  [[nodiscard]] Result<> install_files(Actor& actor);
+  [[nodiscard]] Result<> spawn_children(Actor& parent, BornWhen when);
+  [[nodiscard]] Result<> find_children(Actor& parent);
+  [[nodiscard]] Result<> raise(Actor& actor);
+  [[nodiscard]] Result<> build_memory(Actor& actor);
+  [[nodiscard]] Result<> fill_memory(Actor& actor, const MemoryFiles& fds);
+  [[nodiscard]] Result<> check_sums(const Actor& actor, std::size_t first,
+                                    const std::vector<std::uint64_t>& sums) const;
+  [[nodiscard]] Result<> join_groups();
+  [[nodiscard]] Result<> spawn_threads(Actor& actor);
+  [[nodiscard]] Result<> bury_zombies();
+  // Sends descriptors of the engine; they arrive under the lowest free numbers, in order.
+  [[nodiscard]] Result<> hand_out(const parasite::Puppet& to, const std::vector<int>& descriptors);
+  [[nodiscard]] Result<> leave_area(Actor& actor);
+  [[nodiscard]] Result<> set_registers(Actor& actor);
+
+  RestoreContext& context_;
+  parasite::Keeper& keeper_;
+  std::unique_ptr<parasite::PuppetYard> yard_;
+  ServiceSocket service_;
+  std::optional<Birth> birth_;
+  Family family_;
+  std::vector<Actor> actors_;
+  std::optional<FilesRestore> files_;
+  std::optional<SharedMemory> shared_;
+  Vdso vdso_;
+  std::uint64_t scratch_ = 0;
+  std::uint64_t pages_restored_ = 0;
+  pid_t root_pid_ = 0;
+  bool own_pid_namespace_ = false;
+  bool handed_over_ = false;
+};
+
+}  // namespace dormouse::engine

@@ -1,0 +1,141 @@
+// Cast: descriptors, the state of tasks and threads, and the way out of the interpreter.
+
+#include <elf.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "engine/cast.h"
+#include "kernel/process.h"
+#include "kernel/ptrace.h"
+#include "parasite/host/attended.h"
+
+namespace dormouse::engine {
+
+Result<> Cast::install_files() {
+  for (Actor& actor : actors_)
+    if (actor.image->alive()) TRY(install_files(actor));
+  return files_->refill();
+}
+
+// Descriptors arrive as 0, 1, 2, … in ascending order of the numbers they are to have, so that each
+// number is at least as high as the one it arrived under: moved from the top down, none is overwritten.
+Result<> Cast::install_files(Actor& actor) {
+  std::vector<pb::fdinfo_entry> table = context_.image.descriptors.at(actor.image->ids.files_id());
+  std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.fd() < b.fd(); });
+  std::vector<int> descriptors;
+  for (const pb::fdinfo_entry& entry : table)
+    descriptors.push_back(TRY_OR(files_->open(entry.id()), std::move(e).owner(actor.threads.front().name)));
+  const int cwd = static_cast<int>(descriptors.size()), root = cwd + 1;
+  descriptors.push_back(TRY_OR(files_->open(actor.image->fs->cwd_id()), std::move(e).owner(actor.threads.front().name)));
+  descriptors.push_back(TRY_OR(files_->open(actor.image->fs->root_id()), std::move(e).owner(actor.threads.front().name)));
+  TRY(hand_out(actor.threads.front(), descriptors));
+
+  parasite::Program program;
+  if (context_.image.files.at(actor.image->fs->root_id()).reg().name() != "/") {
+    const auto here = program.text(".");
+    program.call("go to the root directory", SYS_fchdir, {root});
+    program.call("change the root directory", SYS_chroot, {here});
+  }
+  program.call("change the working directory", SYS_fchdir, {cwd});
+  program.call("", SYS_close, {root});
+  program.call("", SYS_close, {cwd});
+  program.call("", SYS_umask, {actor.image->fs->umask()});
+  for (std::size_t i = table.size(); i-- > 0;) {
+    const auto number = static_cast<std::size_t>(table[i].fd());
+    const bool cloexec = table[i].flags() & FD_CLOEXEC;
+    if (number != i) {
+      program.call(format("install descriptor {}", number), SYS_dup3, {i, number, cloexec ? O_CLOEXEC : 0});
+      program.call("", SYS_close, {i});
+    } else if (cloexec) {
+      program.call(format("close descriptor {} on exec", number), SYS_fcntl, {number, F_SETFD, FD_CLOEXEC});
+    }
+  }
+  program.call("close the service socket", SYS_close, {service_.number});
+  return run(actor, program);
+}
+
+Result<> Cast::restore_state() {
+  std::vector<std::unique_ptr<parasite::Program>> programs;
+  const auto all_alive = [&](auto&& add) -> Result<> {
+    yard_->area().rewind();
+    programs.clear();
+    parasite::Batch batch(keeper_);
+    for (Actor& actor : actors_)
+      if (actor.image->alive()) TRY(add(batch, actor));
+    return batch.run();
+  };
+  TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
+    auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+    TRY(append_process_state(program, context_, *actor.image));
+    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid));
+    TRY(batch.add(yard_->area(), actor.threads.front().slot, actor.threads.front().tid, actor.threads.front().name, program));
+    return {};
+  }));
+  return all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
+    for (const parasite::Puppet& puppet : actor.threads) {
+      auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet)));
+      TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
+    }
+    return {};
+  });
+}
+
+const pb::core_entry& Cast::core_of(const Actor& actor, const parasite::Puppet& puppet) const {
+  const auto found = actor.image->thread_cores.find(static_cast<std::uint32_t>(puppet.ns_tid));
+  return found == actor.image->thread_cores.end() ? actor.image->core : found->second;
+}
+
+Result<> Cast::resume() {
+  for (Actor& actor : actors_)
+    if (actor.image->alive())
+      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::stop_serving(keeper_, puppet.tid));
+  for (Actor& actor : actors_)
+    if (actor.image->alive()) TRY(leave_area(actor));
+  for (Actor& actor : actors_)
+    if (actor.image->alive()) TRY(set_registers(actor));
+  // Nothing can fail any more but a task that is ended by somebody else.
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    constexpr std::uint32_t kTaskStopped = 3;
+    if (context_.options.leave_stopped || actor.image->core.tc().task_state() == kTaskStopped)
+      (void)sys::kill(actor.threads.front().tid, SIGSTOP);
+    for (const parasite::Puppet& puppet : actor.threads) {
+      keeper_.forget(puppet.tid);
+      (void)sys::ptrace::detach(puppet.tid);
+    }
+  }
+  return {};
+}
+
+// The area cannot unmap itself: the call is made from the vdso.
+Result<> Cast::leave_area(Actor& actor) {
+  const parasite::Puppet& leader = actor.threads.front();
+  const std::uint64_t vdso = vdso_address(*actor.image);
+  if (vdso == 0)
+    return fail(Error::unsupported("it has no vdso to leave the interpreter through").owner(leader.name));
+  user_regs_struct regs{};
+  TRY(sys::ptrace::getregset(leader.tid, NT_PRSTATUS, std::as_writable_bytes(std::span(&regs, 1))));
+  const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
+  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, vdso + vdso_.syscall_offset, regs.rsp, SYS_munmap, args),
+         std::move(e).during("leaving the interpreter").owner(leader.name));
+  return {};
+}
+
+Result<> Cast::set_registers(Actor& actor) {
+  for (const parasite::Puppet& puppet : actor.threads) {
+    const Registers registers = TRY_OR(registers_of(core_of(actor, puppet)), std::move(e).owner(puppet.name));
+    TRY_OR(sys::ptrace::setregset(puppet.tid, NT_X86_XSTATE, registers.xstate),
+           std::move(e).during("setting extended registers").owner(puppet.name));
+    TRY_OR(sys::ptrace::setregset(puppet.tid, NT_PRSTATUS, std::as_bytes(std::span(&registers.general, 1))),
+           std::move(e).during("setting registers").owner(puppet.name));
+    TRY_OR(sys::ptrace::setsigmask(puppet.tid, registers.signal_mask), std::move(e).owner(puppet.name));
+  }
+  return {};
+}
+
+}  // namespace dormouse::engine

@@ -1,0 +1,75 @@
+#include "engine/memory/shared_memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "base/format.h"
+#include "engine/memory/chunks.h"
+#include "engine/memory/vma_kind.h"
+#include "kernel/file.h"
+
+namespace dormouse::engine {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+
+// As mmap(MAP_SHARED | MAP_ANONYMOUS) makes it: a memfd would show another name in /proc/PID/maps.
+Result<Fd> make_object(std::uint64_t bytes) {
+  const auto mapping = TRY(sys::Mapping::map(-1, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS));
+  const auto start = reinterpret_cast<std::uint64_t>(mapping.data());
+  return sys::openat(AT_FDCWD, format("/proc/self/map_files/{:x}-{:x}", start, start + bytes), O_RDWR);
+}
+
+// A window at a time, so that the engine's own memory stays small whatever the object's size.
+Result<> fill(int object, const ShmemImage& image, const images::InputDirectory& in) {
+  const Fd pages = TRY(in.open_raw(images::kPages, image.pages_number));
+  const auto sums = in.page_chunk_checksums(image.pages_number);
+  std::vector<PageRun> runs;
+  for (const pb::pagemap_entry& entry : image.pagemap)
+    runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
+  const auto chunks = cut_into_chunks(runs);
+  std::vector<std::byte> buffer;
+  for (std::size_t i = 0; i < chunks.size(); ++i) {
+    buffer.resize(chunks[i].bytes);
+    const std::string name = images::file_name(images::kPages, image.pages_number);
+    TRY_OR(sys::pread_exactly(pages.get(), buffer, chunks[i].offset), std::move(e).object(name));
+    if (i < sums.size() && XXH64(buffer.data(), buffer.size(), 0) != sums[i])
+      return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", chunks[i].offset))
+                      .object(name).remedy("the file was damaged after the checkpoint"));
+    std::size_t done = 0;
+    for (const Piece& piece : chunks[i].pieces) {
+      const auto window = TRY(sys::Mapping::map(object, piece.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, piece.address));
+      std::copy_n(buffer.data() + done, piece.bytes, window.data());
+      done += piece.bytes;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<SharedMemory> SharedMemory::make(const RestoreContext& context) {
+  std::map<std::uint64_t, std::uint64_t> sizes;
+  for (const ImageTask& task : context.image.tasks) {
+    if (!task.mm) continue;
+    for (const pb::vma_entry& vma : task.mm->vmas())
+      if (is_shared_anonymous(vma))
+        sizes[vma.shmid()] = std::max(sizes[vma.shmid()], vma.pgoff() + (vma.end() - vma.start()));
+  }
+  SharedMemory shared;
+  for (const auto& [shmid, image] : context.image.shmem) {
+    for (const pb::pagemap_entry& entry : image.pagemap) {
+      sizes[shmid] = std::max(sizes[shmid], entry.vaddr() + entry.nr_pages() * kPage);
+      shared.pages_ += entry.nr_pages();
+    }
+    Fd object = TRY_OR(make_object(sizes[shmid]), std::move(e).object(format("shared memory {}", shmid)));
+    if (!image.pagemap.empty()) TRY(fill(object.get(), image, context.in));
+    shared.objects_.emplace(shmid, std::move(object));
+  }
+  return shared;
+}
+
+}  // namespace dormouse::engine
