@@ -109,7 +109,7 @@ Result<> Cast::run(const Actor& actor, const parasite::Program& program) {
 
 Result<> Cast::open_files() {
   Fd root = TRY(sys::openat(AT_FDCWD, format("/proc/{}/root", root_pid_), O_PATH | O_DIRECTORY));
-  files_ = TRY(FilesRestore::begin(context_, std::move(root)));
+  files_.emplace(TRY(FilesRestore::begin(context_, std::move(root))));
   shared_ = TRY(SharedMemory::make(context_));
   pages_restored_ += shared_->pages();
   return {};

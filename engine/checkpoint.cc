@@ -161,7 +161,7 @@ Result<> Checkpoint::describe_tasks() {
 Result<> Checkpoint::describe_surroundings() {
   const Task& root = stopped_->tree.root();
   mounts_ = TRY(MountTable::of(TRY(stopped_->dirs[0]->read("mountinfo"))));
-  files_ = TRY(FilesDump::begin(*context_, *mounts_));
+  files_.emplace(TRY(FilesDump::begin(*context_, *mounts_)));
   for (Subject& subject : subjects_)
     if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
   TRY(namespaces_->save(*context_));
