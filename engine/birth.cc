@@ -12,6 +12,7 @@
 #include "base/defer.h"
 #include "base/format.h"
 #include "kernel/abi.h"
+#include "kernel/file.h"
 #include "kernel/process.h"
 #include "kernel/socket.h"
 
@@ -42,6 +43,9 @@ Error decode(std::string_view text) {
 }
 
 constexpr std::string_view kDone = "done";
+// Not made by the clone: time is unshared before it, and a cgroup namespace begins where its maker is when
+// it makes it.
+constexpr std::uint64_t kLater = abi::kCloneNewTime | CLONE_NEWCGROUP;
 
 }  // namespace
 
@@ -58,8 +62,17 @@ Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
   slot_ = puppet.slot;
   const MountPlan mounts = TRY(plan_mounts(context_));
   const pid_t ns_pid = puppet.ns_tid;
+  if (plan.create & abi::kCloneNewTime) {
+    TRY(sys::unshare(static_cast<int>(abi::kCloneNewTime)));
+    TRY(write_time_offsets(context_));
+  }
+  // A pid namespace is entered by children only.
+  const Fd own_pids = TRY(sys::openat(AT_FDCWD, "/proc/self/ns/pid", O_RDONLY));
+  Defer back{[&] { (void)sys::setns(own_pids.get(), CLONE_NEWPID); }};
+  for (const auto& [fd, kind] : plan.enter)
+    if (kind == CLONE_NEWPID) TRY(sys::setns(fd.get(), CLONE_NEWPID));
   abi::CloneArgs args;
-  args.flags = plan.create | abi::kCloneClearSighand | (context_.options.as_sibling ? CLONE_PARENT : 0);
+  args.flags = (plan.create & ~kLater) | abi::kCloneClearSighand | (context_.options.as_sibling ? CLONE_PARENT : 0);
   args.exit_signal = context_.options.as_sibling ? 0 : SIGCHLD;
   args.set_tid = reinterpret_cast<std::uint64_t>(&ns_pid);
   args.set_tid_size = 1;
@@ -107,6 +120,9 @@ Result<> Birth::prepare(const NamespacePlan& plan, const MountPlan& mounts) {
     files.rlim_cur = files.rlim_max;
     (void)::setrlimit(RLIMIT_NOFILE, &files);
   }
+  for (const auto& [fd, kind] : plan.enter)
+    if (kind != CLONE_NEWPID) TRY(sys::setns(fd.get(), static_cast<int>(kind)));
+  if (plan.create & CLONE_NEWCGROUP) TRY(sys::unshare(CLONE_NEWCGROUP));
   TRY(fill_namespaces(context_, plan));
   if (!mounts.steps.empty()) TRY(build_mounts(context_, mounts));
   return {};

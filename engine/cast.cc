@@ -83,19 +83,58 @@ Result<> Cast::plan() {
   return {};
 }
 
+namespace {
+
+// Per thread since 4.0 of the format, per process before.
+std::uint32_t cgroup_set(const pb::core_entry& core) {
+  if (core.thread_core().has_cg_set()) return core.thread_core().cg_set();
+  return core.has_tc() && core.tc().has_cg_set() ? core.tc().cg_set() : 0;
+}
+
+}  // namespace
+
+Result<> Cast::prepare_cgroups() {
+  layout_ = TRY(cgroups::Layout::discover());
+  cgroups::RestoreOptions options;
+  options.mode = static_cast<cgroups::Mode>(context_.options.cgroup_mode);
+  for (const CgroupRoot& root : context_.options.cgroup_roots)
+    options.roots.push_back({root.controller, root.every_controller, root.path});
+  options.own_set = context_.image.inventory.root_cg_set();
+  const pb::cgroup_entry* record = context_.image.cgroups ? &*context_.image.cgroups : nullptr;
+  cgroups_.emplace(TRY(cgroups::CgroupRestore::make(*layout_, record, std::move(options))));
+  return cgroups_->prepare();
+}
+
+// The root first: children are born where it is.
+Result<> Cast::place_in_cgroups() {
+  for (const Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    const std::uint32_t set = cgroup_set(actor.image->core);
+    const std::uint32_t from = cgroup_set(actors_.front().image->core);
+    if (actor.parent) TRY(cgroups_->place(actor.threads.front().tid, {set, false}, {from, false}));
+    for (std::size_t i = 1; i < actor.threads.size(); ++i)
+      TRY(cgroups_->place_thread(actor.threads[i].tid, {cgroup_set(core_of(actor, actor.threads[i])), false}, {set, false}));
+  }
+  return cgroups_->apply_properties();
+}
+
 Result<> Cast::clone_root(const NamespacePlan& namespaces) {
+  TRY(prepare_cgroups());
   own_pid_namespace_ = namespaces.create & CLONE_NEWPID;
   Actor& root = actors_.front();
   birth_.emplace(context_, *yard_, service_);
   TRY(birth_->clone(namespaces, root.threads.front()));
   root.born = true;
   root_pid_ = birth_->pid();
-  return {};
+  const std::uint32_t set = cgroup_set(root.image->core);
+  return cgroups_->place(root_pid_, {set, cgroups_->has_namespace(set)}, {});
 }
 
 Result<> Cast::build_root() {
   TRY(birth_->build());
   birth_->hand_over();
+  const std::uint32_t set = cgroup_set(actors_.front().image->core);
+  if (cgroups_->has_namespace(set)) TRY(cgroups_->place(root_pid_, {set, false}, {set, true}));
   parasite::Program empty;
   yard_->append_unmap_all(empty);
   return run(actors_.front(), empty);

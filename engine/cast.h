@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "cgroups/restore.h"
 #include "engine/birth.h"
 #include "engine/files/files_restore.h"
 #include "engine/memory/memory_plan.h"
@@ -32,7 +33,10 @@ class Cast {
 
   pid_t root_pid() const { return root_pid_; }
   std::uint64_t pages_restored() const { return pages_restored_; }
-  void hand_over() { handed_over_ = true; }
+  void hand_over() {
+    cgroups_->commit();
+    handed_over_ = true;
+  }
 
  private:
   // One process.
@@ -60,11 +64,16 @@ class Cast {
   [[nodiscard]] Result<> bury_zombies();
   // Sends descriptors of the engine; they arrive under the lowest free numbers, in order.
   [[nodiscard]] Result<> hand_out(const parasite::Puppet& to, const std::vector<int>& descriptors);
+  [[nodiscard]] Result<> prepare_cgroups();
+  [[nodiscard]] Result<> place_in_cgroups();
   [[nodiscard]] Result<> leave_area(Actor& actor);
   [[nodiscard]] Result<> set_registers(Actor& actor);
 
   RestoreContext& context_;
   parasite::Keeper& keeper_;
+  // Before the puppets in order of life: groups are removed after the tasks in them are gone.
+  std::optional<cgroups::Layout> layout_;
+  std::optional<cgroups::CgroupRestore> cgroups_;
   std::unique_ptr<parasite::PuppetYard> yard_;
   ServiceSocket service_;
   std::optional<Birth> birth_;

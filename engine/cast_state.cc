@@ -59,6 +59,7 @@ Result<> Cast::install_files(Actor& actor) {
 }
 
 Result<> Cast::restore_state() {
+  TRY(place_in_cgroups());
   std::vector<std::unique_ptr<parasite::Program>> programs;
   const auto all_alive = [&](auto&& add) -> Result<> {
     yard_->area().rewind();
@@ -98,6 +99,7 @@ Result<> Cast::resume() {
     if (actor.image->alive()) TRY(leave_area(actor));
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(set_registers(actor));
+  TRY(cgroups_->apply_freezer());
   // Nothing can fail any more but a task that is ended by somebody else.
   for (Actor& actor : actors_) {
     if (!actor.image->alive()) continue;

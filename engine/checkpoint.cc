@@ -19,6 +19,7 @@
 #include "engine/namespaces/namespaces.h"
 #include "engine/stats.h"
 #include "engine/stop_tree.h"
+#include "engine/task/seccomp.h"
 #include "engine/task/task_dump.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
@@ -31,6 +32,17 @@ using Clock = std::chrono::steady_clock;
 
 std::chrono::microseconds since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
+}
+
+void fill_namespace_ids(const NamespaceIds& ns, pb::task_kobj_ids_entry& ids) {
+  ids.set_pid_ns_id(ns.pid);
+  ids.set_net_ns_id(ns.net);
+  ids.set_ipc_ns_id(ns.ipc);
+  ids.set_uts_ns_id(ns.uts);
+  ids.set_mnt_ns_id(ns.mnt);
+  ids.set_user_ns_id(ns.user);
+  if (ns.cgroup != 0) ids.set_cgroup_ns_id(ns.cgroup);
+  if (ns.time != 0) ids.set_time_ns_id(ns.time);
 }
 
 // One live process of the tree on its way into the image.
@@ -59,6 +71,7 @@ class Checkpoint {
   [[nodiscard]] Result<> identify();
   [[nodiscard]] Result<> describe_tasks();
   [[nodiscard]] Result<> describe_surroundings();
+  [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_tree();
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
@@ -82,6 +95,8 @@ class Checkpoint {
   std::optional<MountTable> mounts_;
   std::optional<NamespacesDump> namespaces_;
   std::optional<FilesDump> files_;
+  SeccompTable filters_;
+  std::optional<cgroups::Layout> layout_;
   std::optional<cgroups::SavedCgroups> cgroups_;
   std::vector<Subject> subjects_;
   Clock::time_point began_ = Clock::now(), frozen_at_;
@@ -149,7 +164,7 @@ Result<> Checkpoint::describe_tasks() {
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
-    subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held)});
+    subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
     if (!task.owns_vm)
       blockers_.add(Error::unsupported("it shares its address space with another process (CLONE_VM)")
@@ -167,7 +182,17 @@ Result<> Checkpoint::describe_surroundings() {
   TRY(namespaces_->save(*context_));
   if (namespaces_->own() & CLONE_NEWNS)
     blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
-  cgroups_ = TRY(CgroupDump::begin(*context_));
+  return begin_cgroups();
+}
+
+Result<> Checkpoint::begin_cgroups() {
+  layout_ = TRY(cgroups::Layout::discover());
+  cgroups::SaveOptions options;
+  options.mode = static_cast<cgroups::Mode>(options_.cgroup_mode);
+  for (const CgroupRoot& root : options_.cgroup_roots)
+    options.roots.push_back({root.controller, root.every_controller, root.path});
+  if (freezer_) options.freezer = &*freezer_;
+  cgroups_.emplace(cgroups::SavedCgroups::begin(*layout_, std::move(options)));
   return {};
 }
 
@@ -225,14 +250,17 @@ Result<> Checkpoint::save_tasks() {
   for (Subject& subject : subjects_) {
     if (subject.task.owns_fs) TRY(save_fs(subject.task, subject.dir));
     TRY(subject.space.write(*context_, subject.task, *files_));
-    for (std::size_t t = 0; t < subject.task.threads.size(); ++t)
-      subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(subject.task.threads[t].tid)));
+    for (std::size_t t = 0; t < subject.task.threads.size(); ++t) {
+      const auto thread = TRY(subject.dir.thread(subject.task.threads[t].tid));
+      subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
+    }
     TRY(subject.state.write());
   }
   for (const auto& task : stopped_->tree.tasks)
     if (!task->alive()) TRY(write_zombie_core(*context_, *task));
+  TRY(filters_.write(*out_));
   TRY(files_->finish());
-  return cgroups_->write();
+  return cgroups_->write(*out_);
 }
 
 Result<> Checkpoint::save_tree() {
@@ -284,12 +312,12 @@ Result<> Checkpoint::save_inventory() {
   own.set_files_id(1);
   own.set_fs_id(1);
   own.set_sighand_id(1);
-  fill_namespace_ids(namespaces_->engine_ids(), own);
-  if (const std::uint32_t set = cgroups_->engine_set(); set != 0) inventory.set_root_cg_set(set);
+  fill_namespace_ids(namespaces_->outside(), own);
+  inventory.set_root_cg_set(cgroups::SavedCgroups::kOwnSet);
   inventory.set_lsmtype(pb::NO_LSM);
   inventory.set_tcp_close(options_.tcp_close);
-  // The lock of the reference is named by a number of its own: 0 nftables… the runtime locks here.
-  inventory.set_network_lock_method(static_cast<std::uint32_t>(options_.network_lock));
+  // Nothing is locked by the engine: connections are not saved yet.
+  inventory.set_network_lock_method(0);
   return out_->write(images::kInventory, std::nullopt, inventory);
 }
 
