@@ -23,7 +23,7 @@ constexpr std::array kFilesystems{
     Filesystem{"debugfs", 11, Content::kNone},
     Filesystem{"cgroup", 12, Content::kNone},
     Filesystem{"aufs", 13, Content::kNone},
-    Filesystem{"mqueue", 14, Content::kMustBeEmpty},
+    Filesystem{"mqueue", 14, Content::kNone},
     Filesystem{"fuse", 15, Content::kRefused},
     Filesystem{"overlay", 17, Content::kNone},
     Filesystem{"autofs", 18, Content::kRefused},

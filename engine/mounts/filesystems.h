@@ -8,7 +8,7 @@ namespace dormouse::engine {
 
 // What there is to save beside the mount itself.
 enum class Content : std::uint8_t {
-  kNone,        // the kernel makes it up (proc, sysfs, cgroup, …), or it is somebody else's (overlay)
+  kNone,        // the kernel makes it up (proc, sysfs, cgroup, …), or it is somebody else's (overlay, mqueue)
   kTmpfs,       // lives in memory: goes into an archive
   kMustBeEmpty, // would have to be saved, but cannot be
   kRefused,     // a program outside is behind it (fuse) or inside (autofs)

@@ -52,7 +52,9 @@ class Planner {
   }
 
   Result<MountPlan> run() {
-    if (items_.empty()) return MountPlan();
+    const bool joined = std::ranges::any_of(
+        options_.join_namespaces, [](const auto& join) { return join.kind == "mnt"; });
+    if (items_.empty() || joined) return MountPlan();
     if (options_.root.empty())
       return fail(Error::bad_option("a saved mount namespace can only be built on a root directory")
                       .object("mount namespace")

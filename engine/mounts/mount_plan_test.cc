@@ -112,6 +112,11 @@ TEST_F(PlanRunc, NeedsARoot) {
 
 TEST_F(PlanMounts, HasNothingToDoWithoutAMountNamespace) { EXPECT_THAT(lines(), IsEmpty()); }
 
+TEST_F(PlanRunc, HasNothingToDoInANamespaceThatIsJoined) {
+  options_.join_namespaces = {{.kind = "mnt", .path = "/proc/1/ns/mnt", .extra = ""}};
+  EXPECT_THAT(lines(), IsEmpty());
+}
+
 class PlanTree : public PlanMounts {
  protected:
   void SetUp() override { options_.root = "/r"; }

@@ -145,7 +145,7 @@ class Saver {
     if (entries.empty()) return {};
     return fail(Error::unsupported(format("it holds '{}', and the content of {} is not saved",
                                           entries.front().name, mount.type))
-                    .remedy(mount.type == "mqueue" ? "remove the message queue" : "unmount it"));
+                    .remedy("unmount it"));
   }
 
   DumpContext& context_;

@@ -2,13 +2,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +14,7 @@
 #include <map>
 
 #include "base/format.h"
+#include "engine/inmate_for_tests.h"
 #include "engine/mounts/mount_plan.h"
 #include "engine/mounts/mounts_dump.h"
 #include "engine/mounts/mounts_restore.h"
@@ -31,55 +29,6 @@ using ::testing::HasSubstr;
 
 constexpr std::uint64_t kNamespaces =
     CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
-
-// A process in new namespaces that does some work there, says how it went, and then waits to be killed.
-class Inmate {
- public:
-  explicit Inmate(const std::function<Result<>()>& work) {
-    auto pipe = *sys::pipe2();
-    int pidfd = -1;
-    pid_ = *sys::clone3({.flags = kNamespaces | CLONE_PIDFD,
-                         .pidfd = reinterpret_cast<std::uint64_t>(&pidfd),
-                         .exit_signal = SIGCHLD});
-    if (pid_ == 0) {
-      const Result<> outcome = work();
-      const std::string text = outcome ? "ok" : outcome.error().message();
-      (void)sys::write_all(pipe.write_end.get(), text);
-      pipe.write_end.reset();
-      for (;;) ::pause();
-    }
-    pidfd_ = Fd(pidfd);
-    pipe.write_end.reset();
-    said_ = *sys::read_all(pipe.read_end.get());
-  }
-  ~Inmate() {
-    (void)sys::pidfd_send_signal(pidfd_.get(), SIGKILL);
-    (void)sys::waitid(P_PID, static_cast<id_t>(pid_), WEXITED);
-  }
-  Inmate(const Inmate&) = delete;
-  Inmate& operator=(const Inmate&) = delete;
-
-  const std::string& said() const { return said_; }
-  std::string read(const std::string& name) const {
-    return sys::read_file(AT_FDCWD, format("/proc/{}/{}", pid_, name)).value_or("(missing)");
-  }
-  Tree tree() const {
-    Tree tree;
-    auto task = std::make_unique<Task>();
-    task->pid = pid_;
-    task->ns_pid = 1;
-    task->comm = "inmate";
-    task->pidfd = *sys::duplicate(pidfd_.get());
-    task->proc = *sys::openat(AT_FDCWD, format("/proc/{}", pid_), O_RDONLY | O_DIRECTORY);
-    tree.tasks.push_back(std::move(task));
-    return tree;
-  }
-
- private:
-  pid_t pid_ = 0;
-  Fd pidfd_;
-  std::string said_;
-};
 
 // The tree of mounts without its numbers: one line for each mount, peers and file systems counted in order
 // of appearance.
@@ -198,16 +147,16 @@ class MountsLive : public ::testing::Test {
       return enter_root();
     };
     {
-      const Inmate inmate(build);
+      const Inmate inmate(kNamespaces, build);
       ASSERT_EQ(inmate.said(), "ok");
       ASSERT_THAT(save(inmate), ::testing::IsEmpty());
     }
-    const Inmate model([&]() -> Result<> {
+    const Inmate model(kNamespaces, [&]() -> Result<> {
       TRY(build());
       return check();
     });
     ASSERT_EQ(model.said(), "ok");
-    const Inmate again([&]() -> Result<> {
+    const Inmate again(kNamespaces, [&]() -> Result<> {
       TRY(restore());
       return check();
     });
@@ -340,7 +289,7 @@ TEST_F(MountsLive, KeepsFollowingTheNode) {
   };
   std::string expected;
   {
-    const Inmate inmate([&]() -> Result<> {
+    const Inmate inmate(kNamespaces, [&]() -> Result<> {
       TRY(prepare());
       TRY(mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE));
       TRY(bind(top_ + "/root", top_ + "/root"));
@@ -353,7 +302,7 @@ TEST_F(MountsLive, KeepsFollowingTheNode) {
     ASSERT_THAT(expected, HasSubstr("master 1"));
     ASSERT_THAT(save(inmate), ::testing::IsEmpty());
   }
-  const Inmate again([&]() -> Result<> {
+  const Inmate again(kNamespaces, [&]() -> Result<> {
     TRY(prepare());
     return restore();
   });
@@ -362,7 +311,7 @@ TEST_F(MountsLive, KeepsFollowingTheNode) {
 }
 
 TEST_F(MountsLive, NamesAMissingMountPoint) {
-  const Inmate inmate([&]() -> Result<> {
+  const Inmate inmate(kNamespaces, [&]() -> Result<> {
     TRY(open_root());
     TRY(mount("proc", at("/proc"), "proc", 0));
     return enter_root();
@@ -370,33 +319,22 @@ TEST_F(MountsLive, NamesAMissingMountPoint) {
   ASSERT_EQ(inmate.said(), "ok");
   ASSERT_THAT(save(inmate), ::testing::IsEmpty());
   ASSERT_EQ(::rmdir(at("/proc").c_str()), 0);
-  EXPECT_THAT(Inmate([&] { return restore(); }).said(), HasSubstr("mount /proc (id"));
+  EXPECT_THAT(Inmate(kNamespaces, [&] { return restore(); }).said(), HasSubstr("mount /proc (id"));
   // A link in its place must not lead anywhere.
   ASSERT_EQ(::symlink(top_.c_str(), at("/proc").c_str()), 0);
-  EXPECT_THAT(Inmate([&] { return restore(); }).said(), HasSubstr("mount /proc (id"));
+  EXPECT_THAT(Inmate(kNamespaces, [&] { return restore(); }).said(), HasSubstr("mount /proc (id"));
   ASSERT_EQ(::symlink("/tmp", at("/link").c_str()), 0);
 }
 
-TEST_F(MountsLive, NamesWhatItCannotSave) {
-  const Inmate inmate([&]() -> Result<> {
-    TRY(open_root());
-    TRY(mount("mqueue", at("/c"), "mqueue", 0));
-    const Fd queue = TRY(sys::openat(AT_FDCWD, at("/c/letters"), O_CREAT | O_RDWR, 0600));
-    return enter_root();
-  });
-  ASSERT_EQ(inmate.said(), "ok");
-  EXPECT_THAT(save(inmate), ::testing::ElementsAre(AllOf(HasSubstr("mount /c (mqueue"), HasSubstr("letters"))));
-}
-
 TEST_F(MountsLive, LeavesNothingBehindWhenContentIsMissing) {
-  const Inmate inmate([&]() -> Result<> {
+  const Inmate inmate(kNamespaces, [&]() -> Result<> {
     TRY(open_root());
     TRY(mount("t", at("/c"), "tmpfs", 0));
     return enter_root();
   });
   ASSERT_THAT(save(inmate), ::testing::IsEmpty());
   ASSERT_EQ(::system(("rm " + top_ + "/images/tmpfs-dev-*").c_str()), 0);
-  EXPECT_THAT(Inmate([&] { return restore(); }).said(),
+  EXPECT_THAT(Inmate(kNamespaces, [&] { return restore(); }).said(),
               AllOf(HasSubstr("tmpfs-dev-"), HasSubstr("of mount /c (id")));
 }
 

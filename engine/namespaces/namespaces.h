@@ -3,52 +3,66 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
+#include "base/fd.h"
 #include "engine/dump_context.h"
 #include "engine/restore_context.h"
 
 namespace dormouse::engine {
 
-// Numbers for ids-PID.img: the same for the same namespace. A namespace that the engine itself lives in
-// also has a number (the reference stores them all), but is not saved.
+// Numbers for ids-PID.img: the same for the same namespace, counted from 1 over all kinds; 0: this kernel has no
+// such kind. A namespace that the engine itself lives in also has a number (the reference stores them
+// all), but is not saved.
 struct NamespaceIds {
   std::uint32_t pid = 0, net = 0, ipc = 0, uts = 0, mnt = 0, user = 0, cgroup = 0, time = 0;
 };
 
 class NamespacesDump {
  public:
-  // Reads /proc/PID/ns of every task. Tasks of one tree in different namespaces of a kind are blockers,
-  // except where the reference can save them (nested net, mount … as documented in the .cc).
+  // Reads /proc/PID/ns of the engine and of every task that is alive. Tasks in another namespace than the root
+  // task become blockers.
   static Result<NamespacesDump> identify(DumpContext& context);
+  // Zombies have none: all zero.
   const NamespaceIds& ids_of(const Task& task) const;
+  // The engine's own, for inventory.img.
+  const NamespaceIds& outside() const { return outside_; }
   // CLONE_NEW* bits of the kinds in which the root task is not in the engine's own namespace.
   std::uint64_t own() const { return own_; }
+  // The number of the namespace with this inode number in /proc/PID/ns/*, if a task (or the engine) lives in it.
+  std::uint32_t id_of_inode(std::uint64_t inode) const;
   // utsns, ipcns-var, timens, userns, pidns, netns images. External namespaces (options.externals
-  // "net[INODE]:key", "pid[INODE]:key") are recorded, not saved.
-  [[nodiscard]] Result<> save(DumpContext& context);
+  // "net[INODE]:key", "pid[INODE]:key") are recorded, not saved. What cannot be saved becomes a blocker.
+  [[nodiscard]] Result<> save(DumpContext& context) const;
 
  private:
+  friend class NamespaceCounter;
   std::uint64_t own_ = 0;
+  NamespaceIds outside_;
   std::vector<std::pair<const Task*, NamespaceIds>> ids_;
+  std::vector<std::pair<std::uint64_t, std::uint32_t>> inodes_;
 };
 
-// Restore: which CLONE_NEW* flags the root task is created with, which namespaces are entered instead
-// (options.join_namespaces, inherited external namespaces: descriptors to setns() to before the
-// clone), from the image and the options.
+// Restore: which CLONE_NEW* flags the root task is created with, and which namespaces are entered instead
+// (options.join_namespaces, inherited external namespaces), from the image and the options.
 struct NamespacePlan {
+  // CLONE_NEWTIME is special: unshare() it, write_time_offsets(), then clone. It is there whenever the clocks
+  // were saved, so that monotonic time goes on from where it was, own time namespace or not.
   std::uint64_t create = 0;
-  std::vector<std::pair<int /*fd*/, std::uint64_t /*CLONE_NEW flag*/>> enter;
+  // setns() to these before the clone, in this order. Owned by the plan.
+  std::vector<std::pair<Fd, std::uint64_t /*CLONE_NEW flag*/>> enter;
 };
 Result<NamespacePlan> plan_namespaces(const RestoreContext& context);
 
-// Runs in the process that is going to be the root task, inside its new namespaces, before mounts:
-// host name, ipc sysctls, loopback up as saved, time offsets are set before the clone by the caller.
+// Runs in the process that is going to be the root task, inside its new namespaces, before mounts (the node's
+// /proc is still there): host name, ipc limits, loopback up as saved.
 [[nodiscard]] Result<> fill_namespaces(const RestoreContext& context, const NamespacePlan& plan);
 
 // user namespace maps are written from outside, by the engine, to /proc/PID/{uid_map,gid_map,setgroups}.
 [[nodiscard]] Result<> write_user_maps(const RestoreContext& context, pid_t pid);
-// Offsets for the time namespace of children, to /proc/self/timens_offsets after unshare(CLONE_NEWTIME).
+// Offsets for the time namespace of children, to /proc/self/timens_offsets after unshare(CLONE_NEWTIME). As short
+// as possible before the tasks run again.
 [[nodiscard]] Result<> write_time_offsets(const RestoreContext& context);
 
 }  // namespace dormouse::engine
