@@ -1,5 +1,6 @@
 #include "kernel/ptrace.h"
 
+#include <asm/ptrace-abi.h>
 #include <linux/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -112,6 +113,12 @@ Result<std::uint64_t> seccomp_get_metadata(pid_t tid, std::uint64_t nth) {
   TRY(act("ptrace SECCOMP_GET_METADATA", PTRACE_SECCOMP_GET_METADATA, tid, sizeof metadata,
           word(&metadata)));
   return metadata.flags;
+}
+
+Result<user_desc> get_thread_area(pid_t tid, unsigned index) {
+  user_desc segment{};
+  TRY(act("ptrace GET_THREAD_AREA", PTRACE_GET_THREAD_AREA, tid, index, word(&segment)));
+  return segment;
 }
 
 Result<> pokeuser(pid_t tid, std::size_t offset, unsigned long value) {

@@ -2,6 +2,7 @@
 // ESRCH (the thread is gone, or not stopped) is a kernel error here; callers know which one it means.
 #pragma once
 
+#include <asm/ldt.h>
 #include <linux/filter.h>
 #include <signal.h>
 #include <sys/types.h>
@@ -43,10 +44,14 @@ Result<unsigned long> geteventmsg(pid_t tid);
 
 // Linux 5.13. pointer 0: the thread has not registered rseq.
 Result<abi::RseqConfiguration> get_rseq_configuration(pid_t tid);
-// The nth filter, newest first; ENOENT after the last. Needs CAP_SYS_ADMIN.
+// The nth filter, oldest first; ENOENT after the last. Needs CAP_SYS_ADMIN.
 Result<std::vector<sock_filter>> seccomp_get_filter(pid_t tid, unsigned long nth);
 // The nth filter's flags (SECCOMP_FILTER_FLAG_LOG), Linux 4.16.
 Result<std::uint64_t> seccomp_get_metadata(pid_t tid, std::uint64_t nth);
+
+// A TLS segment by its GDT index (12 to 14 on 64-bit kernels), struct user_desc. EIO: the kernel knows no 32-bit
+// code.
+Result<user_desc> get_thread_area(pid_t tid, unsigned index);
 
 // One word of memory or user area; peeking is by value, unlike the raw call.
 [[nodiscard]] Result<> pokeuser(pid_t tid, std::size_t offset, unsigned long value);

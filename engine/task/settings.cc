@@ -5,13 +5,14 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include <charconv>
+#include <cerrno>
 
 #include "base/format.h"
 #include "base/text.h"
 #include "images/schema/memory.pb.h"
 #include "images/schema/task.pb.h"
 #include "kernel/process.h"
+#include "kernel/ptrace.h"
 
 namespace dormouse::engine {
 namespace {
@@ -21,10 +22,6 @@ constexpr int kBarriers[3] = {MEMBARRIER_CMD_PRIVATE_EXPEDITED, MEMBARRIER_CMD_P
                               1 << 7};  // MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ
 constexpr unsigned kFirstTlsSlot = 12;   // GDT_ENTRY_TLS_MIN of a 64-bit kernel
 constexpr unsigned kTlsSlots = 3;
-
-parasite::DataRef segment_at(parasite::DataRef all, unsigned slot) {
-  return all + static_cast<std::uint32_t>(slot * sizeof(user_desc));
-}
 
 void save_segment(const user_desc& from, pb::user_desc_t& to) {
   to.set_entry_number(from.entry_number);
@@ -42,20 +39,6 @@ void save_segment(const user_desc& from, pb::user_desc_t& to) {
 bool is_empty(const pb::user_desc_t& from) {
   return from.base_addr() == 0 && from.limit() == 0 && from.seg_not_present() && from.read_exec_only() &&
          !from.seg_32bit() && !from.contents_h() && !from.contents_l() && !from.usable();
-}
-
-user_desc segment_of(const pb::user_desc_t& from) {
-  user_desc segment{};
-  segment.entry_number = from.entry_number();
-  segment.base_addr = from.base_addr();
-  segment.limit = from.limit();
-  segment.seg_32bit = from.seg_32bit();
-  segment.contents = (from.contents_h() ? 2u : 0u) | (from.contents_l() ? 1u : 0u);
-  segment.read_exec_only = from.read_exec_only();
-  segment.limit_in_pages = from.limit_in_pages();
-  segment.seg_not_present = from.seg_not_present();
-  segment.useable = from.usable();
-  return segment;
 }
 
 parasite::OpRef set(parasite::Program& program, std::string label, int operation, std::uint64_t value) {
@@ -101,20 +84,24 @@ ThreadSettingsAsked ask_thread_settings(parasite::Program& program) {
   program.call("ask for clear_child_tid", SYS_prctl, {PR_GET_TID_ADDRESS, asked.clear_child_tid, 0, 0, 0});
   asked.parent_death_signal = program.zeros(sizeof(int));
   program.call("ask for the parent death signal", SYS_prctl, {PR_GET_PDEATHSIG, asked.parent_death_signal, 0, 0, 0});
-  user_desc segments[kTlsSlots] = {};
-  for (unsigned slot = 0; slot < kTlsSlots; ++slot) segments[slot].entry_number = kFirstTlsSlot + slot;
-  asked.segments = program.value(segments);
-  for (unsigned slot = 0; slot < kTlsSlots; ++slot)
-    program.call("ask for a segment", SYS_get_thread_area, {segment_at(asked.segments, slot)});
   return asked;
 }
 
 void save_thread_settings(const parasite::Placed& placed, const ThreadSettingsAsked& asked, pb::core_entry& to) {
   to.mutable_thread_info()->set_clear_tid_addr(placed.value<std::uint64_t>(asked.clear_child_tid));
-  for (unsigned slot = 0; slot < kTlsSlots; ++slot)
-    save_segment(placed.value<user_desc>(segment_at(asked.segments, slot)), *to.mutable_thread_info()->add_tls());
   if (const int signal = placed.value<int>(asked.parent_death_signal); signal != 0)
     to.mutable_thread_core()->set_pdeath_sig(static_cast<std::uint32_t>(signal));
+}
+
+Result<> save_segments(pid_t tid, pb::thread_info_x86& to) {
+  for (unsigned index = kFirstTlsSlot; index < kFirstTlsSlot + kTlsSlots; ++index) {
+    user_desc empty{};
+    empty.entry_number = index, empty.read_exec_only = 1, empty.seg_not_present = 1;
+    const Result<user_desc> segment = sys::ptrace::get_thread_area(tid, index);
+    if (!segment && !segment.error().is_kernel(EIO)) return fail(segment.error());
+    save_segment(segment ? *segment : empty, *to.add_tls());
+  }
+  return {};
 }
 
 std::uint32_t personality_of(std::uint32_t stored) {
@@ -144,13 +131,10 @@ Result<> append_thread_settings(parasite::Program& program, const pb::task_core_
   program.call("personality", SYS_personality, {personality_of(process.personality())});
   const std::string& name = thread.has_comm() ? thread.comm() : process.comm();
   program.call("name", SYS_prctl, {PR_SET_NAME, program.text(name), 0, 0, 0});
-  for (const pb::user_desc_t& segment : from.thread_info().tls()) {
-    if (is_empty(segment)) continue;
-    if (segment.entry_number() - kFirstTlsSlot >= kTlsSlots)
-      return fail(Error::corrupt(format("there is no TLS segment {}", segment.entry_number())));
-    program.call(format("TLS segment {}", segment.entry_number()), SYS_set_thread_area,
-                 {program.value(segment_of(segment))});
-  }
+  for (const pb::user_desc_t& segment : from.thread_info().tls())
+    if (!is_empty(segment))
+      return fail(Error::unsupported("it has a TLS segment, as 32-bit code has")
+                      .remedy("only 64-bit x86 tasks can be restored"));
   return {};
 }
 

@@ -1,6 +1,8 @@
 // The many small settings that prctl() and its kin keep for a process or a thread.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 
@@ -12,6 +14,7 @@ namespace dormouse::pb {
 class mm_entry;
 class task_core_entry;
 class core_entry;
+class thread_info_x86;
 }  // namespace dormouse::pb
 
 namespace dormouse::engine {
@@ -29,10 +32,11 @@ void save_process_settings(const parasite::Placed& placed, const ProcessSettings
 
 struct ThreadSettingsAsked {
   parasite::DataRef clear_child_tid, parent_death_signal;
-  parasite::DataRef segments;  // three user_desc: the thread's TLS slots
 };
 ThreadSettingsAsked ask_thread_settings(parasite::Program& program);
 void save_thread_settings(const parasite::Placed& placed, const ThreadSettingsAsked& asked, pb::core_entry& to);
+// TLS segments, which 32-bit code uses. The thread must be in a ptrace stop.
+[[nodiscard]] Result<> save_segments(pid_t tid, pb::thread_info_x86& to);
 
 // What the reference engine stores for /proc/PID/personality, and what was meant: it reads the file's
 // hexadecimal digits as decimal ones. We store the number itself.

@@ -149,6 +149,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   TRY(read_restartable(thread, core));
   seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
+  TRY(save_segments(tid, *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
   TRY(save_scheduling(scheduling, core));
   const sys::RobustList robust = TRY(sys::get_robust_list(tid));
