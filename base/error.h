@@ -63,6 +63,14 @@ using Failure = std::unexpected<Error>;
 // `return fail(Error::…)` from any function that returns a Result.
 inline Failure fail(Error error) { return Failure(std::move(error)); }
 
+namespace detail {
+// By value: what TRY() yields must not refer into the statement expression that it came from.
+template <class T>
+T take_value(Result<T>& result) {
+  return std::move(result).value();
+}
+}  // namespace detail
+
 }  // namespace dormouse
 
 #define DORMOUSE_TRY_(expression, amend, result)                    \
@@ -72,12 +80,16 @@ inline Failure fail(Error error) { return Failure(std::move(error)); }
       [[maybe_unused]] ::dormouse::Error e = std::move(result).error(); \
       return ::dormouse::fail(amend);                                \
     }                                                                \
-    std::move(result).value();                                       \
+    ::dormouse::detail::take_value(result);                          \
   })
 #define DORMOUSE_TRY_JOIN_(a, b) a##b
 #define DORMOUSE_TRY_NAME_(number) DORMOUSE_TRY_JOIN_(try_result_, number)
 
 // Unwraps a Result or returns its error from the enclosing function.
+//
+// Not to be bound to a reference, nor iterated over directly: g++ does not extend the life of what a
+// statement expression yields. Write `for (const auto all = TRY(list()); const auto& one : all)`;
+// scripts/check-layers refuses the other form.
 #define TRY(expression) DORMOUSE_TRY_(expression, std::move(e), DORMOUSE_TRY_NAME_(__COUNTER__))
 
 // As TRY; `amend` is an expression over `e`, an Error&&, that yields the Error to return:

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <string>
+#include <vector>
 
 namespace dormouse {
 namespace {
@@ -35,6 +37,17 @@ TEST(Error, ErrnoIsNeverZero) {
   EXPECT_EQ(Error::kernel("x", 0).err(), EIO);
   EXPECT_EQ(Error::unsupported("x").err(), ENOTSUP);
 }
+
+Result<std::vector<std::string>> three_words() {
+  return std::vector<std::string>{"a long word that lives on the heap", "two", "three"};
+}
+Result<std::size_t> count_words() {
+  std::size_t count = 0;
+  for (const auto all = TRY(three_words()); const std::string& word : all) count += word.empty() ? 0 : 1;
+  return count;
+}
+
+TEST(Try, ItsValueLivesAsLongAsALoopOverIt) { EXPECT_EQ(count_words().value(), 3u); }
 
 TEST(Try, PassesValuesAndErrors) {
   EXPECT_EQ(quarter(8).value(), 2);

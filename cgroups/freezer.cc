@@ -64,7 +64,7 @@ Result<> collect(int directory, const char* file, std::vector<pid_t>& ids) {
     // 0 stands for a task outside of our pid namespace: nothing that we could hold.
     if (const auto id = parse_number<pid_t>(line); id && *id > 0) ids.push_back(*id);
 
-  for (const auto& entry : TRY(sys::list_directory(directory, "."))) {
+  for (const auto all = TRY(sys::list_directory(directory, ".")); const auto& entry : all) {
     if (entry.type != DT_DIR) continue;
     const auto child = sys::openat(directory, entry.name, O_RDONLY | O_DIRECTORY);
     if (!child) {

@@ -68,9 +68,9 @@ Result<Layout> Layout::discover(std::string yard) {
 
 Result<Layout> Layout::parse(std::string_view cgroup, std::string_view mountinfo) {
   Layout layout;
-  for (auto& line : TRY(proc::parse_cgroup(cgroup)))
+  for (auto all = TRY(proc::parse_cgroup(cgroup)); auto& line : all)
     layout.hierarchies_.push_back(make_hierarchy(line.controllers, std::move(line.path)));
-  for (auto& mount : TRY(proc::parse_mountinfo(mountinfo)))
+  for (auto all = TRY(proc::parse_mountinfo(mountinfo)); auto& mount : all)
     if (mount.type == "cgroup" || mount.type == "cgroup2") layout.mounts_.push_back(std::move(mount));
   return layout;
 }

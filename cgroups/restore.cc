@@ -227,7 +227,7 @@ Result<> CgroupRestore::place_thread(pid_t tid, Position to, Position from) {
 Result<> CgroupRestore::move(pid_t id, Position to, Position from, bool thread) {
   if (idle()) return {};
   const auto origin = TRY(targets(from));
-  for (const auto& [hierarchy, path, threaded] : TRY(targets(to))) {
+  for (const auto all = TRY(targets(to)); const auto& [hierarchy, path, threaded] : all) {
     const auto before = std::ranges::find(origin, hierarchy, &Target::hierarchy);
     // A set that does not name a hierarchy leaves its tasks there where the engine is.
     const std::string& old_path = before != origin.end() ? before->path : hierarchy->own_path;

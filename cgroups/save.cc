@@ -72,7 +72,7 @@ std::uint32_t SavedCgroups::add_set(std::vector<Member> members) {
 
 Result<std::vector<SavedCgroups::Member>> SavedCgroups::members_from(const std::string& text) const {
   std::vector<Member> members;
-  for (auto& line : TRY(proc::parse_cgroup(text))) {
+  for (auto all = TRY(proc::parse_cgroup(text)); auto& line : all) {
     const auto hierarchy = std::ranges::find(layout_.hierarchies(), line.controllers, &Hierarchy::name);
     if (hierarchy == layout_.hierarchies().end())
       return fail(Error::unsupported("a cgroup hierarchy was mounted while tasks were looked at")
@@ -87,7 +87,7 @@ Result<> SavedCgroups::learn_namespace(const proc::ProcDir& task, const std::str
   if (namespace_ == TRY(sys::readlinkat(AT_FDCWD, "/proc/self/ns/cgroup"))) return {};
   const std::string inside = TRY(read_inside(task));
   const auto inner = TRY(members_from(inside));
-  for (const auto& member : TRY(members_from(outside))) {
+  for (const auto all = TRY(members_from(outside)); const auto& member : all) {
     const auto same = std::ranges::find(inner, member.hierarchy, &Member::hierarchy);
     if (same == inner.end() || same->path == member.path) continue;
     // "/a/b/c" outside, "/c" inside: the namespace begins at "/a/b".
@@ -189,7 +189,7 @@ Result<> SavedCgroups::add_group(const Hierarchy& hierarchy, const std::vector<s
     state.set_value(options_.freezer->was_frozen() ? "FROZEN" : "THAWED");
     set_perms(TRY(sys::fstatat(group, "freezer.state")), *state.mutable_perms());
   }
-  for (const auto& child : TRY(sys::list_directory(group, "."))) {
+  for (const auto all = TRY(sys::list_directory(group, ".")); const auto& child : all) {
     if (child.type != DT_DIR) continue;
     const Fd below = TRY(sys::openat(group, child.name, O_RDONLY | O_DIRECTORY));
     auto& entry = *to.add_children();

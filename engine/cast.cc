@@ -34,7 +34,7 @@ int service_number(const Image& image) {
 
 Result<std::vector<pb::vma_entry>> own_mappings() {
   std::vector<pb::vma_entry> taken;
-  for (const proc::Vma& vma : TRY(TRY(proc::ProcDir::self()).maps())) {
+  for (const auto all = TRY(TRY(proc::ProcDir::self()).maps()); const proc::Vma& vma : all) {
     pb::vma_entry& entry = taken.emplace_back();
     entry.set_start(vma.start);
     entry.set_end(vma.end);
@@ -207,7 +207,8 @@ Result<> Cast::spawn_children(Actor& parent, BornWhen when) {
 // The engine sees its puppets under other numbers than they do when they have a pid namespace.
 Result<> Cast::find_children(Actor& parent) {
   const auto dir = TRY(proc::ProcDir::open(parent.threads.front().tid));
-  for (const pid_t pid : TRY(dir.children())) {
+  for (const auto all = TRY(dir.children()); const pid_t pid : all) {
+    context_.log.debug("{} has child {}", parent.threads.front().name, pid);
     const pid_t ns_pid = own_pid_namespace_ ? TRY(TRY(proc::ProcDir::open(pid)).status()).ns_pid.back() : pid;
     for (const std::size_t index : parent.family->children) {
       Actor& child = actors_[index];
@@ -229,7 +230,7 @@ Result<> Cast::spawn_threads(Actor& actor) {
   }
   TRY(run(actor, program));
   const auto dir = TRY(proc::ProcDir::open(actor.threads.front().tid));
-  for (const pid_t tid : TRY(dir.threads())) {
+  for (const auto all = TRY(dir.threads()); const pid_t tid : all) {
     const pid_t ns_tid = own_pid_namespace_ ? TRY(TRY(dir.thread(tid)).status()).ns_pid.back() : tid;
     for (std::size_t i = 1; i < actor.threads.size(); ++i) {
       if (actor.threads[i].ns_tid != ns_tid) continue;

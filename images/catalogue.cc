@@ -206,7 +206,7 @@ Result<> visit_records(const ImageKind& kind, Reader& reader, RecordVisitor& vis
 
 Result<> check_records(const InputDirectory& images) {
   Nothing nothing;
-  for (const auto& [name, size] : TRY(images.list())) {
+  for (const auto all = TRY(images.list()); const auto& [name, size] : all) {
     const auto found = find_kind(name);
     if (!found) continue;
     Reader reader = TRY(images.reader(*found->kind->type, found->number));

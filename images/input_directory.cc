@@ -149,7 +149,7 @@ Result<std::map<std::string, std::uint64_t>> InputDirectory::list() const {
     for (const auto& [name, file] : state_->manifest->page_files) sizes[name] = file.size_bytes;
     return sizes;
   }
-  for (const auto& entry : TRY(sys::list_directory(state_->directory, "."))) {
+  for (const auto all = TRY(sys::list_directory(state_->directory, ".")); const auto& entry : all) {
     const auto found = find_kind(entry.name);
     if (!found || found->kind->type->preamble == Preamble::kService) continue;
     const auto stat = TRY_OR(sys::fstatat(state_->directory, entry.name, AT_SYMLINK_NOFOLLOW),

@@ -53,7 +53,7 @@ Result<> recode_file(const InputDirectory& from, const FoundKind& found, OutputD
 }  // namespace
 
 Result<> recode(const InputDirectory& from, OutputDirectory& to) {
-  for (const auto& [name, size] : TRY(from.list()))
+  for (const auto all = TRY(from.list()); const auto& [name, size] : all)
     if (const auto found = find_kind(name)) TRY(recode_file(from, *found, to));
   return {};
 }

@@ -91,7 +91,7 @@ Result<TaskSummary> summarize_task(const InputDirectory& images, const pb::pstre
 }
 
 Result<> add_files(const InputDirectory& images, Summary& summary) {
-  for (const auto& [name, size] : TRY(images.list())) {
+  for (const auto all = TRY(images.list()); const auto& [name, size] : all) {
     ++summary.image_files;
     summary.image_bytes += size;
     const auto found = find_kind(name);

@@ -84,7 +84,7 @@ bool overlay_maps() {
     const auto mapping = TRY(Mapping::map(file.get(), 1, PROT_READ, MAP_PRIVATE));
     const auto st = TRY(sys::fstat(file.get()));
     const auto self = TRY(proc::ProcDir::self());
-    for (const auto& vma : TRY(self.maps()))
+    for (const auto all = TRY(self.maps()); const auto& vma : all)
       if (vma.start == reinterpret_cast<std::uintptr_t>(mapping.data()))
         return vma.inode == st.st_ino && vma.device_minor == minor(st.st_dev);
     return false;

@@ -35,7 +35,7 @@ Result<Mount> parse_mount(const Node& node, const std::string& bundle) {
 
 Result<std::vector<Hook>> parse_hooks(const Node& hooks, std::string_view kind) {
   std::vector<Hook> list;
-  for (const Node& node : TRY(hooks.list(kind))) {
+  for (const auto all = TRY(hooks.list(kind)); const Node& node : all) {
     Hook& hook = list.emplace_back();
     TRY(node.need("path", hook.path));
     if (!hook.path.starts_with('/')) return fail(TRY(node.member("path")).wrong("must be absolute"));
@@ -94,7 +94,7 @@ Result<Config> parse_config(std::string_view text, const std::string& file, cons
   TRY(root.need("ociVersion", config.oci_version));
   const Node root_part = TRY(root.member("root"));
   TRY(parse_root(root_part, config, bundle));
-  for (const Node& node : TRY(root.list("mounts"))) config.mounts.push_back(TRY(parse_mount(node, bundle)));
+  for (const auto all = TRY(root.list("mounts")); const Node& node : all) config.mounts.push_back(TRY(parse_mount(node, bundle)));
   if (const auto process = TRY(root.find("process"))) TRY(parse_process(*process, config));
   if (const auto hooks = TRY(root.find("hooks"))) config.hooks = TRY(parse_all_hooks(*hooks));
   TRY(root.read("annotations", config.annotations));

@@ -39,7 +39,7 @@ Result<Namespace> parse_namespace(const Node& node) {
 }
 
 Result<> parse_namespaces(const Node& node, Config& config) {
-  for (const Node& element : TRY(node.list("namespaces"))) {
+  for (const auto all = TRY(node.list("namespaces")); const Node& element : all) {
     const Namespace one = TRY(parse_namespace(element));
     if (config.find_namespace(one.kind)) return fail(element.wrong("this kind of namespace is listed twice"));
     config.namespaces.push_back(one);
@@ -49,7 +49,7 @@ Result<> parse_namespaces(const Node& node, Config& config) {
 
 Result<std::vector<IdMapping>> parse_mappings(const Node& node, std::string_view key) {
   std::vector<IdMapping> mappings;
-  for (const Node& element : TRY(node.list(key))) {
+  for (const auto all = TRY(node.list(key)); const Node& element : all) {
     IdMapping& mapping = mappings.emplace_back();
     TRY(element.need("containerID", mapping.container_id));
     TRY(element.need("hostID", mapping.host_id));
@@ -60,7 +60,7 @@ Result<std::vector<IdMapping>> parse_mappings(const Node& node, std::string_view
 
 // Paths inside the container.
 Result<> parse_paths(const Node& node, std::string_view key, std::vector<std::string>& into) {
-  for (const Node& element : TRY(node.list(key))) {
+  for (const auto all = TRY(node.list(key)); const Node& element : all) {
     std::string path;
     TRY(element.get(path));
     if (!path.starts_with('/')) return fail(element.wrong("must be absolute"));
@@ -81,7 +81,7 @@ Result<> read_letter(const Node& node, std::string_view key, std::string_view al
 }
 
 Result<> parse_devices(const Node& node, Config& config) {
-  for (const Node& element : TRY(node.list("devices"))) {
+  for (const auto all = TRY(node.list("devices")); const Node& element : all) {
     Device device;
     TRY(element.need("path", device.path));
     if (!device.path.starts_with('/')) return fail(TRY(element.member("path")).wrong("must be absolute"));
@@ -146,12 +146,12 @@ Result<> check_unified(const Node& node, const Resources& resources) {
 }
 
 Result<> parse_resources(const Node& node, Resources& resources) {
-  for (const Node& element : TRY(node.list("devices"))) resources.devices.push_back(TRY(parse_device_rule(element)));
+  for (const auto all = TRY(node.list("devices")); const Node& element : all) resources.devices.push_back(TRY(parse_device_rule(element)));
   if (const auto memory = TRY(node.find("memory"))) TRY(parse_memory(*memory, resources));
   if (const auto cpu = TRY(node.find("cpu"))) TRY(parse_cpu(*cpu, resources));
   if (const auto pids = TRY(node.find("pids"))) TRY(pids->read("limit", resources.pids_limit));
   if (const auto blkio = TRY(node.find("blockIO"))) TRY(blkio->read("weight", resources.blkio_weight));
-  for (const Node& element : TRY(node.list("hugepageLimits"))) {
+  for (const auto all = TRY(node.list("hugepageLimits")); const Node& element : all) {
     HugepageLimit& limit = resources.hugepage_limits.emplace_back();
     TRY(element.need("pageSize", limit.page_size));
     if (limit.page_size.find('/') != std::string::npos)

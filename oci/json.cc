@@ -118,7 +118,7 @@ Result<> Node::get(std::uint32_t& into) const {
 
 Result<> Node::get(std::vector<std::string>& into) const {
   into.clear();
-  for (const Node& element : TRY(elements())) TRY(element.get(into.emplace_back()));
+  for (const auto all = TRY(elements()); const Node& element : all) TRY(element.get(into.emplace_back()));
   return {};
 }
 

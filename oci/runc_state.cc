@@ -24,7 +24,7 @@ constexpr std::array kNamespaceNames = {
 };
 
 Result<> parse_namespaces(const Node& node, Config& config) {
-  for (const Node& element : TRY(node.list("namespaces"))) {
+  for (const auto all = TRY(node.list("namespaces")); const Node& element : all) {
     std::string type;
     TRY(element.need("type", type));
     const auto known = std::ranges::find(kNamespaceNames, type, &NamespaceName::name);
@@ -38,7 +38,7 @@ Result<> parse_namespaces(const Node& node, Config& config) {
 
 // `device` is the file system's type; runc has already turned every kind of bind mount into "bind".
 Result<> parse_mounts(const Node& node, Config& config) {
-  for (const Node& element : TRY(node.list("mounts"))) {
+  for (const auto all = TRY(node.list("mounts")); const Node& element : all) {
     Mount& mount = config.mounts.emplace_back();
     TRY(element.need("destination", mount.destination));
     mount.destination = clean_path(mount.destination);
@@ -49,7 +49,7 @@ Result<> parse_mounts(const Node& node, Config& config) {
 }
 
 Result<> parse_devices(const Node& node, Config& config) {
-  for (const Node& element : TRY(node.list("devices"))) {
+  for (const auto all = TRY(node.list("devices")); const Node& element : all) {
     Device& device = config.devices.emplace_back();
     std::uint32_t type = 'c';  // a character's number
     TRY(element.need("path", device.path));

@@ -86,7 +86,7 @@ Result<> apply_config_file(Settings& settings, const std::string& path) {
     if (text.error().is_kernel(ENOENT) || text.error().is_kernel(ENOTDIR)) return {};
     return fail(std::move(text).error().object("configuration file " + path));
   }
-  for (const OptionUse& use : TRY(parse_config(*text, path))) TRY(apply(settings, use));
+  for (const auto all = TRY(parse_config(*text, path)); const OptionUse& use : all) TRY(apply(settings, use));
   return {};
 }
 

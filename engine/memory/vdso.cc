@@ -36,7 +36,7 @@ Result<std::vector<std::byte>> saved_bytes(const images::InputDirectory& in, con
 
 Result<Vdso> own_vdso() {
   Vdso own;
-  for (const proc::Vma& vma : TRY(TRY(proc::ProcDir::self()).maps())) {
+  for (const auto all = TRY(TRY(proc::ProcDir::self()).maps()); const proc::Vma& vma : all) {
     if (vma.name.starts_with("[vvar")) own.vvar_bytes += vma.size_bytes();
     if (vma.name != "[vdso]") continue;
     const auto* begin = reinterpret_cast<const std::byte*>(vma.start);

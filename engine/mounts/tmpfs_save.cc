@@ -34,7 +34,7 @@ class Saver {
   [[nodiscard]] Result<> directory(int fd, const std::string& path) {
     const struct ::stat stat = TRY(sys::fstat(fd));
     TRY(tar_.add(member(stat, path, own_path(fd))));
-    for (const auto& entry : TRY(sys::list_directory(fd)))
+    for (const auto all = TRY(sys::list_directory(fd)); const auto& entry : all)
       TRY_OR(child(fd, path, entry.name), std::move(e).object("file " + path + entry.name));
     return {};
   }

@@ -112,7 +112,7 @@ class Saver {
     for (const auto& [file, map] : {std::pair{"uid_map", entry.mutable_uid_map()},
                                     std::pair{"gid_map", entry.mutable_gid_map()}}) {
       const std::string text = TRY(sys::read_file(root_.proc.get(), file));
-      for (const auto& range : TRY(proc::parse_id_map(text))) {
+      for (const auto all = TRY(proc::parse_id_map(text)); const auto& range : all) {
         auto* const extent = map->Add();
         extent->set_first(range.inside);
         extent->set_lower_first(range.outside);

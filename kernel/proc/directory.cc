@@ -15,7 +15,7 @@ namespace {
 template <class T>
 Result<std::vector<T>> numbers_in(int dir, sys::Path name) {
   std::vector<T> numbers;
-  for (const auto& entry : TRY(sys::list_directory(dir, name)))
+  for (const auto all = TRY(sys::list_directory(dir, name)); const auto& entry : all)
     if (const auto number = parse_number<T>(entry.name)) numbers.push_back(*number);
   return numbers;
 }
@@ -80,7 +80,7 @@ Result<std::vector<pid_t>> ProcDir::children(pid_t tid) const {
 }
 Result<std::vector<pid_t>> ProcDir::children() const {
   std::vector<pid_t> pids;
-  for (const pid_t tid : TRY(threads())) {
+  for (const auto all = TRY(threads()); const pid_t tid : all) {
     auto more = children(tid);
     // A thread may end between the listing and the reading; the process itself is checked by threads().
     if (!more && more.error().kind() != Error::Kind::kTaskDied && !more.error().is_kernel(ENOENT))
