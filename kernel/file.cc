@@ -283,6 +283,9 @@ Result<Pipe> pipe2(int flags) {
   TRY(done("pipe2", [&] { return ::pipe2(ends, flags | O_CLOEXEC); }));
   return Pipe{Fd(ends[0]), Fd(ends[1])};
 }
+Result<std::size_t> tee(int from, int to, std::size_t bytes, unsigned flags) {
+  return static_cast<std::size_t>(TRY(value("tee", [&] { return ::tee(from, to, bytes, flags); })));
+}
 Result<Fd> memfd_create(Path name, unsigned flags) {
   return new_fd("memfd_create", [&] { return ::memfd_create(name.c_str(), flags | MFD_CLOEXEC); });
 }

@@ -120,6 +120,8 @@ struct Pipe {
   Fd read_end, write_end;
 };
 Result<Pipe> pipe2(int flags = 0);
+// Duplicates the content of one pipe into another, consuming nothing; `flags`: SPLICE_F_*.
+Result<std::size_t> tee(int from, int to, std::size_t bytes, unsigned flags);
 Result<Fd> memfd_create(Path name, unsigned flags = 0);
 
 // Memory mapped into the engine; unmapped when it goes.

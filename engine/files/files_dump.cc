@@ -1,0 +1,107 @@
+#include "engine/files/files_dump.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "base/text.h"
+#include "engine/files/identity.h"
+#include "engine/files/open_file.h"
+#include "engine/files/registry.h"
+#include "engine/files/saver.h"
+#include "engine/files/unsupported.h"
+#include "images/schema/files.pb.h"
+#include "kernel/file.h"
+
+namespace dormouse::engine {
+namespace {
+
+// In ascending order, which is also how images hold them.
+Result<std::vector<int>> descriptor_numbers(const Task& task) {
+  std::vector<int> numbers;
+  const auto entries = TRY(sys::list_directory(task.proc.get(), "fd"));
+  for (const auto& entry : entries)
+    if (const auto number = parse_number<int>(entry.name)) numbers.push_back(*number);
+  std::ranges::sort(numbers);
+  return numbers;
+}
+
+bool is_device(const OpenFile& file) {
+  return S_ISCHR(file.stat.st_mode) || S_ISBLK(file.stat.st_mode);
+}
+
+}  // namespace
+
+struct FilesDump::State {
+  DumpContext& context;
+  std::unique_ptr<FilesSaver> saver;
+  FileKinds kinds = all_file_kinds();
+  OpenFileSet identities = {};
+  // Paths saved for something else than a descriptor: by device, inode, mount, flags and name.
+  using PathKey = std::tuple<std::uint64_t, std::uint64_t, int, std::uint32_t, std::string>;
+  std::map<PathKey, std::uint32_t> paths = {};
+
+  // Saves the open file behind a descriptor unless that is done; the record says which one it is.
+  Result<> save_descriptor(const Task& task, int number, pb::fdinfo_entry& record);
+};
+
+Result<> FilesDump::State::save_descriptor(const Task& task, int number, pb::fdinfo_entry& record) {
+  const OpenFile file = TRY(examine_descriptor(task, number));
+  const auto [known, is_new] =
+      TRY_OR(identities.find_or_add(file, saver->next_id()), file.failed(std::move(e)));
+  if (is_new) {
+    FileKind* const kind = kind_of(kinds, file);
+    if (kind == nullptr) return fail(unsupported_file(file));
+    TRY(kind->save(file, known->id, *saver));
+    known->type = kind->type();
+  }
+  record.set_id(known->id);
+  record.set_flags(file.close_on_exec ? FD_CLOEXEC : 0);
+  // UND: an earlier descriptor of the same open file has already become a blocker.
+  record.set_type(static_cast<pb::fd_types>(known->type));
+  record.set_fd(static_cast<std::uint32_t>(number));
+  return {};
+}
+
+FilesDump::FilesDump(std::unique_ptr<State> state) : state_(std::move(state)) {}
+FilesDump::FilesDump(FilesDump&&) noexcept = default;
+FilesDump::~FilesDump() = default;
+
+Result<FilesDump> FilesDump::begin(DumpContext& context, const MountTable& mounts) {
+  auto saver = TRY(FilesSaver::create(context, mounts));
+  return FilesDump(std::unique_ptr<State>(new State{context, std::move(saver)}));
+}
+
+Result<> FilesDump::save_table(const Task& task) {
+  const auto numbers = TRY_OR(descriptor_numbers(task), std::move(e).owner(task.name()));
+  images::Writer writer = TRY(state_->context.out.create(images::kFdinfo, task.files_id));
+  for (const int number : numbers) {
+    pb::fdinfo_entry record;
+    auto saved = state_->save_descriptor(task, number, record);
+    if (!state_->context.blockers.note(std::move(saved))) continue;
+    TRY(writer.append(record));
+  }
+  return writer.finish();
+}
+
+Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& proc_link, int open_flags) {
+  const OpenFile file = TRY(examine_link(task, proc_link, open_flags));
+  const State::PathKey key{file.stat.st_dev, file.stat.st_ino, file.mount_id, file.flags, file.link};
+  if (const auto found = state_->paths.find(key); found != state_->paths.end()) return found->second;
+  const std::uint32_t id = TRY(state_->saver->paths().save(file, *state_->saver));
+  // Each mapping of a device is a new opening of it: only the driver knows what that means.
+  if (!is_device(file)) state_->paths.emplace(key, id);
+  return id;
+}
+
+Result<> FilesDump::finish() {
+  for (const auto& kind : state_->kinds) TRY(kind->finish_saving(*state_->saver));
+  return state_->saver->finish();
+}
+
+void FilesDump::keep() { state_->saver->paths().keep_links(); }
+
+}  // namespace dormouse::engine

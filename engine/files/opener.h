@@ -1,0 +1,70 @@
+// What the file kinds share while they open: the container's root, deleted files brought back,
+// descriptors that the caller gave, owners and flags.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/files/owner.h"
+#include "engine/restore_context.h"
+
+namespace dormouse::pb {
+class fown_entry;
+class reg_file_entry;
+}
+
+namespace dormouse::engine {
+
+class FilesOpener {
+ public:
+  // `root` as in FilesRestore.
+  static Result<std::unique_ptr<FilesOpener>> create(const RestoreContext& context, Fd root);
+
+  const RestoreContext& context() const { return context_; }
+  const RestoreOptions& options() const { return context_.options; }
+  int root() const { return root_.get(); }
+
+  // The descriptor that the caller wants in the place of what `key` names; it stays the caller's.
+  std::optional<int> inherited(std::string_view key) const;
+
+  // The REG record of that id.
+  Result<const pb::reg_file_entry*> path_entry(std::uint32_t id) const;
+  // What a saved path leads to, as O_PATH: verified to be the file that was saved, and not yet opened.
+  // Deleted files are created (once) and deleted again.
+  Result<Fd> locate(const pb::reg_file_entry& entry);
+  // The same, opened with the given flags (access mode and O_* as the image holds them; what would
+  // create or truncate is left out). Position and owner are not set.
+  Result<Fd> open_path(const pb::reg_file_entry& entry, std::uint32_t flags);
+
+  // The last steps on every open file: who gets its signals, and the flags that only fcntl() can set.
+  [[nodiscard]] Result<> set_owner_and_flags(int fd, const pb::fown_entry& owner, std::uint32_t flags);
+
+  // Without it, files whose signals go to a task cannot be opened.
+  void set_pid_lookup(PidLookup lookup) { pid_lookup_ = std::move(lookup); }
+  // The restore succeeded: names that --link-remap made for the checkpoint are removed.
+  void remove_links();
+
+ private:
+  FilesOpener(const RestoreContext& context, Fd root) : context_(context), root_(std::move(root)) {}
+  Result<> load_remaps();
+  Result<Fd> external(const pb::reg_file_entry& entry) const;
+  Result<Fd> ghost(const pb::reg_file_entry& entry, std::uint32_t number);
+  Result<Fd> locate_linked(const pb::reg_file_entry& entry, std::uint32_t link_id);
+
+  struct Remap {
+    int type = 0;          // remap_type
+    std::uint32_t id = 0;  // ghost number or file id
+  };
+  const RestoreContext& context_;
+  Fd root_;
+  std::map<std::uint32_t, Remap> remaps_;  // by file id
+  std::map<std::uint32_t, Fd> ghosts_;     // by number; O_PATH
+  PidLookup pid_lookup_;
+};
+
+}  // namespace dormouse::engine

@@ -1,0 +1,30 @@
+#include "engine/files/registry.h"
+
+#include <algorithm>
+
+#include "engine/files/fifo.h"
+#include "engine/files/pipe.h"
+#include "engine/files/regular_file.h"
+
+namespace dormouse::engine {
+
+FileKinds all_file_kinds() {
+  FileKinds kinds;
+  // Regular files first: they are most of what is open, and an O_PATH descriptor of anything is one.
+  kinds.push_back(std::make_unique<RegularFile>());
+  kinds.push_back(std::make_unique<PipeFile>());
+  kinds.push_back(std::make_unique<FifoFile>());
+  return kinds;
+}
+
+FileKind* kind_of(const FileKinds& kinds, const OpenFile& file) {
+  const auto found = std::ranges::find_if(kinds, [&](const auto& kind) { return kind->matches(file); });
+  return found == kinds.end() ? nullptr : found->get();
+}
+
+FileKind* kind_of_type(const FileKinds& kinds, int type) {
+  const auto found = std::ranges::find_if(kinds, [&](const auto& kind) { return kind->type() == type; });
+  return found == kinds.end() ? nullptr : found->get();
+}
+
+}  // namespace dormouse::engine
