@@ -31,8 +31,11 @@ class FilesDump {
   // reference does.
   Result<std::uint32_t> save_path(const Task& task, const std::string& proc_link, int open_flags);
 
-  // Writes pipe contents and closes files.img.
+  // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();
+  // The checkpoint is complete. Without this call, names that --link-remap made in the container's file
+  // system are removed with this object.
+  void keep();
 
  private:
   struct State;

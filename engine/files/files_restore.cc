@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "engine/files/opener.h"
 #include "engine/files/registry.h"
+#include "engine/files/terminals.h"
 #include "images/schema/files.pb.h"
 
 namespace dormouse::engine {
@@ -52,6 +53,19 @@ Result<int> FilesRestore::open(std::uint32_t file_id) {
 Result<Fd> FilesRestore::open_as(std::uint32_t file_id, std::uint32_t flags) {
   const auto* const entry = TRY(state_->opener->path_entry(file_id));
   return state_->opener->open_path(*entry, flags);
+}
+
+Result<std::optional<FilesRestore::ControllingTerminal>> FilesRestore::controlling_terminal(pid_t session) {
+  Terminals* const terminals = TRY(state_->opener->terminals());
+  const auto found = TRY(terminals->controlling(session));
+  if (!found) return std::nullopt;
+  return ControllingTerminal{found->fd, found->foreground_group};
+}
+
+Result<> FilesRestore::adopt_terminal_master(std::uint32_t index, Fd master) {
+  Terminals* const terminals = TRY(state_->opener->terminals());
+  terminals->adopt_master(index, std::move(master));
+  return {};
 }
 
 Result<> FilesRestore::refill() {

@@ -2,8 +2,12 @@
 // out; sharing one open file between tasks is handing out the same descriptor twice.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "engine/restore_context.h"
 
@@ -17,13 +21,36 @@ class FilesRestore {
   FilesRestore(FilesRestore&&) noexcept;
   ~FilesRestore();
 
+  // Pid of a restored task as the engine sees it, by its number in the image; 0: there is none. Needed
+  // before an open file can be opened that sends signals to a task (F_SETOWN).
+  void set_pid_lookup(std::function<pid_t(pid_t)> lookup);
+
   // The open file behind an id of files.img: opened on first use, then the same each time. Owned by
   // this object. File position, flags and owner (F_SETOWN) are as saved. Descriptors given with
   // --inherit-fd replace what their key names.
   Result<int> open(std::uint32_t file_id);
 
+  // A file named by a path (a program, a mapped file, a directory) opened anew, for the caller alone, with
+  // `flags` (O_*) in the place of the saved ones.
+  Result<Fd> open_as(std::uint32_t file_id, std::uint32_t flags);
+
+  // The terminal that controls the session with this number in the image, if there is one: its leader is
+  // to ioctl(fd, TIOCSCTTY), and then, if the group is not 0, TIOCSPGRP with it (inside its own pid
+  // namespace, SIGTTOU blocked). `fd` belongs to this object.
+  struct ControllingTerminal {
+    int fd = -1;
+    pid_t foreground_group = 0;
+  };
+  Result<std::optional<ControllingTerminal>> controlling_terminal(pid_t session);
+  // A pseudo terminal's master that was already made for a mount of its slave (/dev/console). Before the
+  // first open().
+  [[nodiscard]] Result<> adopt_terminal_master(std::uint32_t index, Fd master);
+
   // Both ends filled: puts saved pipe and fifo contents back. After all open() calls.
   [[nodiscard]] Result<> refill();
+
+  // The restore succeeded: names that --link-remap had made in the file system are removed.
+  void keep();
 
  private:
   struct State;

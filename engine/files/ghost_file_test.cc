@@ -21,8 +21,8 @@ class GhostFileTest : public LiveTable {
   // A child that holds `path` as descriptor 5 (and again as 6), after which the path is deleted.
   void hold_and_delete(const std::string& path, int flags) {
     add_child([&] {
-      ::dup2(::open(path.c_str(), flags), 5);
-      ::dup2(::open(path.c_str(), O_RDONLY), 6);
+      place(::open(path.c_str(), flags), 5);
+      place(::open(path.c_str(), O_RDONLY), 6);
       if (::unlink(path.c_str()) != 0) ::rmdir(path.c_str());
     });
   }
@@ -75,8 +75,8 @@ TEST_F(GhostFileTest, DirectoriesThatAreGoneComeBackForAMoment) {
   ::mkdir(directory.c_str(), 0755);
   write_text(path, "x");
   add_child([&] {
-    ::dup2(::open(path.c_str(), O_RDONLY), 5);
-    ::dup2(::open(directory.c_str(), O_RDONLY | O_DIRECTORY), 6);
+    place(::open(path.c_str(), O_RDONLY), 5);
+    place(::open(directory.c_str(), O_RDONLY | O_DIRECTORY), 6);
     ::unlink(path.c_str());
     ::rmdir(directory.c_str());
   });
@@ -116,7 +116,7 @@ TEST_F(GhostFileTest, AFileWithAnotherNameIsRefused) {
   write_text(path, "linked");
   ::link(path.c_str(), other.c_str());
   add_child([&] {
-    ::dup2(::open(path.c_str(), O_RDONLY), 5);
+    place(::open(path.c_str(), O_RDONLY), 5);
     ::unlink(path.c_str());
   });
   EXPECT_FALSE(dump());
@@ -130,7 +130,7 @@ TEST_F(GhostFileTest, LinkRemapMakesAName) {
   write_text(path, "linked");
   ::link(path.c_str(), other.c_str());
   add_child([&] {
-    ::dup2(::open(path.c_str(), O_RDWR), 5);
+    place(::open(path.c_str(), O_RDWR), 5);
     ::unlink(path.c_str());
   });
   ASSERT_TRUE(dump()) << blockers().front();
@@ -149,7 +149,7 @@ TEST_F(GhostFileTest, LinksOfAFailedDumpAreTakenBack) {
   write_text(scratch / "one", "linked");
   ::link((scratch / "one").c_str(), (scratch / "other").c_str());
   add_child([&] {
-    ::dup2(::open((scratch / "one").c_str(), O_RDWR), 5);
+    place(::open((scratch / "one").c_str(), O_RDWR), 5);
     ::unlink((scratch / "one").c_str());
   });
   ASSERT_TRUE(dump()) << blockers().front();

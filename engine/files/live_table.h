@@ -198,6 +198,12 @@ class LiveTable : public testing::Test {
   std::unique_ptr<FilesRestore> restored_;
 };
 
+// For a child's set-up: gives an open file this descriptor, and no other.
+inline void place(int fd, int number) {
+  ::dup2(fd, number);
+  ::close(fd);
+}
+
 // The whole content from the current position on.
 inline std::string read_rest(int fd) { return must(sys::read_all(fd)); }
 

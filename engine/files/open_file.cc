@@ -23,7 +23,8 @@ Result<> examine_table_entry(OpenFile& file) {
   file.link = TRY(sys::readlinkat(task.proc.get(), "fd/" + number));
   file.fd = TRY(sys::pidfd_getfd(task.pidfd.get(), file.number));
   TRY(examine_duplicate(file));
-  file.info = TRY(proc::parse_fdinfo(TRY(sys::read_file(task.proc.get(), "fdinfo/" + number))));
+  const std::string fdinfo = TRY(sys::read_file(task.proc.get(), "fdinfo/" + number));
+  file.info = TRY(proc::parse_fdinfo(fdinfo));
   file.pos = file.info.position;
   // The kernel shows the descriptor's FD_CLOEXEC among the open file's flags (fs/proc/fd.c).
   file.close_on_exec = (file.info.flags & O_CLOEXEC) != 0;

@@ -10,6 +10,7 @@
 #include "engine/files/build_id.h"
 #include "engine/files/ghost_file.h"
 #include "engine/files/paths.h"
+#include "engine/files/terminals.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/regular_files.pb.h"
 #include "kernel/file.h"
@@ -60,6 +61,15 @@ Result<> check_content(const pb::reg_file_entry& entry, int fd, const struct sta
 }
 
 }  // namespace
+
+FilesOpener::FilesOpener(const RestoreContext& context, Fd root)
+    : context_(context), root_(std::move(root)) {}
+FilesOpener::~FilesOpener() = default;
+
+Result<Terminals*> FilesOpener::terminals() {
+  if (!terminals_) terminals_ = TRY(Terminals::load(*this));
+  return terminals_.get();
+}
 
 Result<std::unique_ptr<FilesOpener>> FilesOpener::create(const RestoreContext& context, Fd root) {
   std::unique_ptr<FilesOpener> opener(new FilesOpener(context, std::move(root)));

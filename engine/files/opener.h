@@ -20,8 +20,12 @@ class reg_file_entry;
 
 namespace dormouse::engine {
 
+class Terminals;  // engine/files/terminals.h
+
 class FilesOpener {
  public:
+  ~FilesOpener();
+
   // `root` as in FilesRestore.
   static Result<std::unique_ptr<FilesOpener>> create(const RestoreContext& context, Fd root);
 
@@ -44,13 +48,16 @@ class FilesOpener {
   // The last steps on every open file: who gets its signals, and the flags that only fcntl() can set.
   [[nodiscard]] Result<> set_owner_and_flags(int fd, const pb::fown_entry& owner, std::uint32_t flags);
 
+  // The terminals of the image, read on first use.
+  Result<Terminals*> terminals();
+
   // Without it, files whose signals go to a task cannot be opened.
   void set_pid_lookup(PidLookup lookup) { pid_lookup_ = std::move(lookup); }
   // The restore succeeded: names that --link-remap made for the checkpoint are removed.
   void remove_links();
 
  private:
-  FilesOpener(const RestoreContext& context, Fd root) : context_(context), root_(std::move(root)) {}
+  FilesOpener(const RestoreContext& context, Fd root);
   Result<> load_remaps();
   Result<Fd> external(const pb::reg_file_entry& entry) const;
   Result<Fd> ghost(const pb::reg_file_entry& entry, std::uint32_t number);
@@ -65,6 +72,7 @@ class FilesOpener {
   std::map<std::uint32_t, Remap> remaps_;  // by file id
   std::map<std::uint32_t, Fd> ghosts_;     // by number; O_PATH
   PidLookup pid_lookup_;
+  std::unique_ptr<Terminals> terminals_;
 };
 
 }  // namespace dormouse::engine

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/ioctl.h>
 
 #include "base/format.h"
 #include "engine/files/open_file.h"
@@ -26,6 +27,17 @@ Result<Fd> open_inherited(int given, std::uint32_t flags) {
   return own;
 }
 
+// A writer with O_DIRECT makes packets: the boundaries of each write count, and the image has no place for
+// them.
+Result<> refuse_packets(const OpenFile& file) {
+  if ((file.flags & O_DIRECT) == 0) return {};
+  int held = 0;
+  TRY_OR(sys::ioctl(file.fd.get(), FIONREAD, &held), file.failed(std::move(e)));
+  if (held == 0) return {};
+  return fail(file.blocked(format("is a pipe in packet mode (O_DIRECT) that holds {} bytes", held),
+                           "let its reader catch up before the checkpoint"));
+}
+
 }  // namespace
 
 int PipeFile::type() const { return pb::PIPE; }
@@ -35,6 +47,7 @@ bool PipeFile::matches(const OpenFile& file) const {
 }
 
 Result<> PipeFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) {
+  TRY(refuse_packets(file));
   pb::file_entry record;
   record.set_type(pb::PIPE);
   record.set_id(id);
@@ -71,7 +84,7 @@ Result<Fd> PipeFile::open(const pb::file_entry& record, FilesOpener& opener) {
 
 Result<> PipeFile::refill(FilesOpener& opener) {
   if (restored_.empty()) return {};
-  const auto contents = TRY(PipeContents::load(opener.context().in, images::kPipesData));
+  const PipeContents contents = TRY(PipeContents::load(opener.context().in, images::kPipesData));
   for (const auto& [pipe_id, pipe] : restored_)
     if (const auto* content = contents.of(pipe_id))
       TRY_OR(fill_pipe(pipe.ends.write_end.get(), *content), std::move(e).object(format("pipe:[{}]", pipe_id)));

@@ -37,10 +37,6 @@ Result<> PipeContentSaver::save(const OpenFile& file, std::uint32_t pipe_id, ima
   if (file.access_mode() == O_WRONLY || !saved_.insert(pipe_id).second) return {};
   const auto capacity = static_cast<std::uint32_t>(TRY(sys::fcntl(file.fd.get(), F_GETPIPE_SZ)));
   const auto bytes = TRY(copy_content(file.fd.get(), capacity));
-  // Such a pipe keeps the boundaries of each write, for which the image has no place.
-  if ((file.flags & O_DIRECT) != 0 && !bytes.empty())
-    return fail(Error::unsupported("a pipe in packet mode (O_DIRECT) still holds data")
-                    .remedy("let its reader catch up before the checkpoint"));
   if (!writer_) writer_ = TRY(out.create(type_));
   pb::pipe_data_entry entry;
   entry.set_pipe_id(pipe_id);

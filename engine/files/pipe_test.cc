@@ -36,8 +36,8 @@ TEST_F(PipeTest, BothEndsAndTheContentComeBack) {
   Child& child = add_child([] {
     int ends[2];
     (void)!::pipe2(ends, O_NONBLOCK);
-    ::dup2(ends[0], 5);
-    ::dup2(ends[1], 6);
+    place(ends[0], 5);
+    place(ends[1], 6);
     ::fcntl(5, F_SETPIPE_SZ, 128 << 10);
     (void)!::write(6, "in flight", 9);
   });
@@ -64,8 +64,8 @@ TEST_F(PipeTest, AFullPipeComesBackFull) {
   add_child([] {
     int ends[2];
     (void)!::pipe2(ends, O_NONBLOCK);
-    ::dup2(ends[0], 5);
-    ::dup2(ends[1], 6);
+    place(ends[0], 5);
+    place(ends[1], 6);
     const std::string page(4096, 'p');
     while (::write(6, page.data(), page.size()) > 0) {
     }
@@ -83,10 +83,10 @@ TEST_F(PipeTest, MoreOpenFilesForOneEnd) {
   add_child([] {
     int ends[2];
     (void)!::pipe2(ends, 0);
-    ::dup2(ends[0], 5);
-    ::dup2(ends[1], 6);
-    ::dup2(::open("/proc/self/fd/6", O_WRONLY | O_NONBLOCK), 7);
-    ::dup2(::open("/proc/self/fd/5", O_RDWR), 8);
+    place(ends[0], 5);
+    place(ends[1], 6);
+    place(::open("/proc/self/fd/6", O_WRONLY | O_NONBLOCK), 7);
+    place(::open("/proc/self/fd/5", O_RDWR), 8);
   });
   dump_and_end();
   for (const int number : {8, 7, 6, 5}) must(reopen(number));  // in whatever order
@@ -143,7 +143,8 @@ TEST_F(PipeTest, ASocketMayTakeAPipesPlace) {
   add_child([] {
     int ends[2];
     (void)!::pipe2(ends, 0);
-    ::dup2(ends[1], 1);
+    ::close(ends[0]);
+    place(ends[1], 1);
   });
   dump_and_end();
   int pair[2];
@@ -159,15 +160,15 @@ TEST_F(PipeTest, PacketModeIsSavedOnlyWithoutContent) {
   add_child([] {
     int ends[2];
     (void)!::pipe2(ends, O_DIRECT);
-    ::dup2(ends[0], 5);
-    ::dup2(ends[1], 6);
+    place(ends[0], 5);
+    place(ends[1], 6);
     (void)!::pipe2(ends, O_DIRECT);
-    ::dup2(ends[0], 7);
-    ::dup2(ends[1], 8);
+    place(ends[0], 7);
+    place(ends[1], 8);
     (void)!::write(8, "packet", 6);
   });
   EXPECT_FALSE(dump());
-  EXPECT_THAT(blockers(), ElementsAre(AllOf(HasSubstr("descriptor 7 -> pipe:["), HasSubstr("packet mode"),
+  EXPECT_THAT(blockers(), ElementsAre(AllOf(HasSubstr("descriptor 8 -> pipe:["), HasSubstr("packet mode"),
                                             HasSubstr("(victim)"))));
   load();
   EXPECT_NE(flags_of(must(reopen(6))) & O_DIRECT, 0);
@@ -177,9 +178,9 @@ TEST_F(PipeTest, FifosComeBackWithoutBlocking) {
   const std::string path = scratch / "fifo";
   ::mkfifo(path.c_str(), 0644);
   add_child([&] {
-    ::dup2(::open(path.c_str(), O_RDWR), 5);
-    ::dup2(::open(path.c_str(), O_WRONLY), 6);
-    ::dup2(::open(path.c_str(), O_RDONLY), 7);
+    place(::open(path.c_str(), O_RDWR), 5);
+    place(::open(path.c_str(), O_WRONLY), 6);
+    place(::open(path.c_str(), O_RDONLY), 7);
     (void)!::write(6, "queued", 6);
   });
   dump_and_end();
@@ -195,7 +196,7 @@ TEST_F(PipeTest, DeletedFifosComeBack) {
   const std::string path = scratch / "fifo";
   ::mkfifo(path.c_str(), 0600);
   add_child([&] {
-    ::dup2(::open(path.c_str(), O_RDWR), 5);
+    place(::open(path.c_str(), O_RDWR), 5);
     ::unlink(path.c_str());
     (void)!::write(5, "queued", 6);
   });

@@ -5,6 +5,7 @@
 #include "engine/files/fifo.h"
 #include "engine/files/pipe.h"
 #include "engine/files/regular_file.h"
+#include "engine/files/terminal.h"
 
 namespace dormouse::engine {
 
@@ -14,6 +15,7 @@ FileKinds all_file_kinds() {
   kinds.push_back(std::make_unique<RegularFile>());
   kinds.push_back(std::make_unique<PipeFile>());
   kinds.push_back(std::make_unique<FifoFile>());
+  kinds.push_back(std::make_unique<TerminalFile>());
   return kinds;
 }
 

@@ -12,12 +12,7 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-int open_at(const std::string& path, int flags, int number, mode_t mode = 0644) {
-  const int fd = ::open(path.c_str(), flags, mode);
-  ::dup2(fd, number);
-  if (fd != number) ::close(fd);
-  return number;
-}
+void open_at(const std::string& path, int flags, int number) { place(::open(path.c_str(), flags), number); }
 
 class RegularFileTest : public LiveTable {
  protected:

@@ -1,10 +1,11 @@
 #include "engine/files/unsupported.h"
 
 #include <gmock/gmock.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 
 #include "engine/files/live_table.h"
+#include "engine/files/open_file.h"
 
 namespace dormouse::engine {
 namespace {
@@ -17,9 +18,9 @@ using UnsupportedTest = LiveTable;
 
 TEST_F(UnsupportedTest, AllOfThemAreToldAtOnceWithOwnerAndRemedy) {
   add_child([] {
-    ::dup2(::socket(AF_INET, SOCK_STREAM, 0), 5);
+    place(::socket(AF_INET, SOCK_STREAM, 0), 5);
     ::dup2(5, 6);  // the same open file: told once
-    ::dup2(::open("/proc/self/ns/net", O_RDONLY), 7);
+    place(::open("/proc/self/ns/net", O_RDONLY), 7);
   });
   EXPECT_FALSE(dump());
   const std::string owner = task().name();

@@ -1,0 +1,37 @@
+// Terminals: the descriptor (a TTY record and the REG record of its path), and the terminal behind it
+// (a record of tty-info.img): settings, size, session, foreground group.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/files/file_kind.h"
+#include "images/directory.h"
+
+namespace dormouse::engine {
+
+class TerminalFile final : public FileKind {
+ public:
+  std::string_view name() const override { return "terminal"; }
+  int type() const override;
+  bool matches(const OpenFile& file) const override;
+  Result<> save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) override;
+  Result<> finish_saving(FilesSaver& saver) override;
+  Result<Fd> open(const pb::file_entry& entry, FilesOpener& opener) override;
+  Result<> refill(FilesOpener& opener) override;
+
+ private:
+  // A saved slave side of a pseudo terminal, for the check that its other end is there at restore.
+  struct Slave {
+    std::uint32_t index;
+    std::string object, owner;
+  };
+  std::optional<images::Writer> infos_;
+  std::map<std::uint32_t, bool> saved_;  // by number in tty-info.img; whether it is hung up
+  std::vector<Slave> slaves_;            // that are not hung up
+};
+
+}  // namespace dormouse::engine
