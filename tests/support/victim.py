@@ -99,6 +99,7 @@ class Victim:
         self.directory.mkdir(parents=True)
         self.directory.chmod(0o777)  # a workload may drop its privileges
         self.root_pid = None
+        self.environment = {"WORKLOAD": self.workload.name}
         self.restore_arguments = []
         self.dump_arguments = []
 
@@ -109,7 +110,7 @@ class Victim:
     def start(self):
         null = os.open("/dev/null", os.O_RDWR)
         child = subprocess.Popen([str(self.workload), str(self.directory)], stdin=null, stdout=null, stderr=null,
-                                 start_new_session=True, cwd="/", env={"WORKLOAD": self.workload.name})
+                                 start_new_session=True, cwd="/", env=self.environment)
         os.close(null)
         self.root_pid = child.pid
         child.returncode = 0  # it is waited for by reap(), not by Popen
@@ -183,7 +184,7 @@ class NamespacedVictim(Victim):
             (self.root / self.bind[1][1:]).mkdir()
             command += map(str, self.bind)
         result = subprocess.run(command, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, text=True, env={"WORKLOAD": self.workload.name}, timeout=20)
+                                stdout=subprocess.PIPE, text=True, env=self.environment, timeout=20)
         if result.returncode != 0:
             raise RuntimeError("the namespaces could not be made")
         self.root_pid = int(result.stdout)
