@@ -125,7 +125,7 @@ Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::thr
   const Result<abi::RseqConfiguration> configuration = sys::ptrace::get_rseq_configuration(thread.tid());
   // EIO: the kernel has no such request (before 5.13) or no rseq at all.
   if (!configuration && configuration.error().is_kernel(EIO)) return {};
-  const abi::RseqConfiguration& found = TRY(configuration);
+  const abi::RseqConfiguration found = TRY(configuration);
   save_restartable(found, *to.mutable_rseq_entry());
   const auto handler = TRY(abort_address(thread.tid(), found, thread.context().regs.rip));
   if (handler) thread.abort_sequence(*handler);
