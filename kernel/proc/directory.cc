@@ -74,7 +74,8 @@ Result<std::vector<pid_t>> ProcDir::threads() const {
 
 Result<std::vector<pid_t>> ProcDir::children(pid_t tid) const {
   std::vector<pid_t> pids;
-  for (const auto word : split_blanks(TRY(read(format("task/{}/children", tid)))))
+  const std::string text = TRY(read(format("task/{}/children", tid)));
+  for (const auto word : split_blanks(text))
     if (const auto pid = parse_number<pid_t>(word)) pids.push_back(*pid);
   return pids;
 }
