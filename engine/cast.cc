@@ -164,7 +164,9 @@ Result<> Cast::raise(Actor& actor) {
   if (!actor.image->alive()) return {};
   const FamilyMember& member = *actor.family;
   parasite::Program first;
-  if (!member.inherits_memory && member.born != BornWhen::kEmpty) yard_->append_unmap_all(first);
+  const bool parent_was_empty = !actor.parent || !actor.parent->family->inherits_memory;
+  if (!member.inherits_memory && (member.born != BornWhen::kEmpty || !parent_was_empty))
+    yard_->append_unmap_all(first);
   if (member.makes_session && member.session_first) first.call("lead a session", SYS_setsid, {});
   TRY(run(actor, first));
   TRY(spawn_children(actor, BornWhen::kEmpty));
@@ -215,6 +217,7 @@ Result<> Cast::find_children(Actor& parent) {
       if (child.born || child.threads.front().ns_tid != ns_pid) continue;
       child.threads.front().tid = pid;
       child.born = true;
+      child.executable = parent.executable;
       TRY(yard_->seize(child.threads.front()));
     }
   }

@@ -47,6 +47,7 @@ class Cast {
     std::vector<parasite::Puppet> threads;  // the leader first
     std::optional<MemoryPlan> memory;
     bool born = false;
+    std::optional<std::uint32_t> executable;  // what the kernel takes for its executable, by file id
   };
   // One program on a process's leader; an empty one is nothing.
   [[nodiscard]] Result<> run(const Actor& actor, const parasite::Program& program);
@@ -56,6 +57,7 @@ class Cast {
   [[nodiscard]] Result<> find_children(Actor& parent);
   [[nodiscard]] Result<> raise(Actor& actor);
   [[nodiscard]] Result<> build_memory(Actor& actor);
+  bool same_file(std::uint32_t one, std::uint32_t other) const;
   [[nodiscard]] Result<> fill_memory(Actor& actor, const MemoryFiles& fds);
   [[nodiscard]] Result<> check_sums(const Actor& actor, std::size_t first,
                                     const std::vector<std::uint64_t>& sums) const;

@@ -22,7 +22,10 @@ Result<> Cast::build_memory(Actor& actor) {
   };
   const Fd pages = TRY(context_.in.open_raw(images::kPages, actor.image->pages_number));
   fds.pages = next(pages.get());
-  fds.executable = next(TRY(files_->open(actor.image->mm->exe_file_id())));
+  const std::uint32_t executable = actor.image->mm->exe_file_id();
+  if (!actor.executable || !same_file(*actor.executable, executable))
+    fds.executable = next(TRY(files_->open(executable)));
+  actor.executable = executable;
   for (const std::uint32_t id : plan.files()) fds.files.push_back(next(TRY(files_->open(id))));
   for (const std::uint64_t id : plan.shared()) fds.shared.push_back(next(shared_->descriptor(id)));
   TRY(hand_out(actor.threads.front(), descriptors));
@@ -32,11 +35,17 @@ Result<> Cast::build_memory(Actor& actor) {
   TRY(run(actor, map));
   TRY(fill_memory(actor, fds));
   parasite::Program seal;
-  plan.append_seal(seal, fds);
+  plan.append_seal(seal);
   seal.call("close what was mapped", SYS_close_range, {0, descriptors.size() - 1, 0});
   TRY(run(actor, seal));
   pages_restored_ += plan.bytes() / 4096;
   return {};
+}
+
+bool Cast::same_file(std::uint32_t one, std::uint32_t other) const {
+  const pb::file_entry& a = context_.image.files.at(one);
+  const pb::file_entry& b = context_.image.files.at(other);
+  return one == other || (a.has_reg() && b.has_reg() && a.reg().name() == b.reg().name());
 }
 
 Result<> Cast::fill_memory(Actor& actor, const MemoryFiles& fds) {

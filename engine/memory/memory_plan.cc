@@ -166,9 +166,26 @@ bool MemoryPlan::writable_for_filling(std::size_t i) const {
   return has_pages_[i] && (vma(i).prot() & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE);
 }
 
+// While nothing new is mapped: the kernel refuses to replace an executable that is (EBUSY), be it only
+// because two tasks run the same one.
+void MemoryPlan::append_layout(parasite::Program& program, const MemoryFiles& fds) const {
+  const pb::mm_entry& mm = *task_->mm;
+  std::vector<std::uint64_t> auxv(mm.mm_saved_auxv().begin(), mm.mm_saved_auxv().end());
+  auxv.insert(auxv.end(), {0, 0});
+  const auto auxv_at = program.data(std::as_bytes(std::span(auxv)));
+  const prctl_mm_map map{
+      mm.mm_start_code(), mm.mm_end_code(), mm.mm_start_data(), mm.mm_end_data(), mm.mm_start_brk(), mm.mm_brk(),
+      mm.mm_start_stack(), mm.mm_arg_start(), mm.mm_arg_end(), mm.mm_env_start(), mm.mm_env_end(), nullptr,
+      static_cast<std::uint32_t>(auxv.size() * sizeof auxv[0]), static_cast<std::uint32_t>(fds.executable)};
+  const auto map_at = program.value(map);
+  program.point(map_at + offsetof(prctl_mm_map, auxv), auxv_at);
+  program.call("set the layout of the address space", SYS_prctl, {PR_SET_MM, PR_SET_MM_MAP, map_at, sizeof map, 0});
+}
+
 void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) const {
   for (const Range& range : unmap_)
     program.call(label("unmap", range.start, range.end), SYS_munmap, {range.start, range.end - range.start});
+  append_layout(program, fds);
   if (std::find(chunk_scratch_.begin(), chunk_scratch_.end(), true) != chunk_scratch_.end())
     program.call("map scratch memory", SYS_mmap,
                  {scratch_, images::kPageChunkBytes, PROT_READ | PROT_WRITE,
@@ -254,7 +271,7 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
   }
 }
 
-void MemoryPlan::append_seal(parasite::Program& program, const MemoryFiles& fds) const {
+void MemoryPlan::append_seal(parasite::Program& program) const {
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     const pb::vma_entry& v = vma(i);
     const bool skip = sources_[i].kind == Source::Kind::kVdso || sources_[i].kind == Source::Kind::kSkip ||
@@ -265,19 +282,7 @@ void MemoryPlan::append_seal(parasite::Program& program, const MemoryFiles& fds)
   }
   if (std::find(chunk_scratch_.begin(), chunk_scratch_.end(), true) != chunk_scratch_.end())
     program.call("unmap scratch memory", SYS_munmap, {scratch_, images::kPageChunkBytes});
-
-  const pb::mm_entry& mm = *task_->mm;
-  std::vector<std::uint64_t> auxv(mm.mm_saved_auxv().begin(), mm.mm_saved_auxv().end());
-  auxv.insert(auxv.end(), {0, 0});
-  const auto auxv_at = program.data(std::as_bytes(std::span(auxv)));
-  const prctl_mm_map map{
-      mm.mm_start_code(), mm.mm_end_code(), mm.mm_start_data(), mm.mm_end_data(), mm.mm_start_brk(), mm.mm_brk(),
-      mm.mm_start_stack(), mm.mm_arg_start(), mm.mm_arg_end(), mm.mm_env_start(), mm.mm_env_end(), nullptr,
-      static_cast<std::uint32_t>(auxv.size() * sizeof auxv[0]), static_cast<std::uint32_t>(fds.executable)};
-  const auto map_at = program.value(map);
-  program.point(map_at + offsetof(prctl_mm_map, auxv), auxv_at);
-  program.call("set the layout of the address space", SYS_prctl, {PR_SET_MM, PR_SET_MM_MAP, map_at, sizeof map, 0});
-  if (mm.thp_disabled()) program.call("disable huge pages", SYS_prctl, {PR_SET_THP_DISABLE, 1, 0, 0, 0});
+  if (task_->mm->thp_disabled()) program.call("disable huge pages", SYS_prctl, {PR_SET_THP_DISABLE, 1, 0, 0, 0});
 }
 
 void MemoryPlan::append_late_advice(parasite::Program& program) const {

@@ -22,7 +22,7 @@ Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::v
 // Where the files of a plan are in the puppet's descriptor table while it maps them.
 struct MemoryFiles {
   int pages = -1;
-  int executable = -1;
+  int executable = -1;      // -1: the puppet has it already
   std::vector<int> files;   // parallel to MemoryPlan::files()
   std::vector<int> shared;  // parallel to MemoryPlan::shared()
 };
@@ -39,7 +39,8 @@ class MemoryPlan {
   const std::vector<Chunk>& chunks() const { return chunks_; }
   std::uint64_t bytes() const { return bytes_; }
 
-  // 1: takes away what does not belong and maps what is missing, writable where it is to be filled.
+  // 1: takes away what does not belong, sets the kernel's record of the address space (PR_SET_MM_MAP), and
+  // maps what is missing, writable where it is to be filled.
   void append_map(parasite::Program& program, const MemoryFiles& fds) const;
   // 2: loads chunks [first, last): any number of threads may do so at once. Adds, per chunk, the
   // operation whose result is its checksum.
@@ -47,8 +48,8 @@ class MemoryPlan {
                    std::vector<parasite::OpRef>& checksums) const;
   // Chunks that need the scratch memory are filled by one thread only.
   bool needs_scratch(std::size_t chunk) const { return chunk_scratch_[chunk]; }
-  // 3: final protections, the kernel's record of the address space (PR_SET_MM_MAP), scratch gone.
-  void append_seal(parasite::Program& program, const MemoryFiles& fds) const;
+  // 3: final protections, scratch gone.
+  void append_seal(parasite::Program& program) const;
   // 4: advice that must not act on children born from this address space.
   void append_late_advice(parasite::Program& program) const;
 
@@ -64,6 +65,7 @@ class MemoryPlan {
   void choose_sources(const ImageTask* from);
   void find_stale_pages(const ImageTask& from);
   bool writable_for_filling(std::size_t i) const;
+  void append_layout(parasite::Program& program, const MemoryFiles& fds) const;
   void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
 
   const ImageTask* task_ = nullptr;
