@@ -7,6 +7,7 @@
   restore         dump, restore, go on
   leave_running   dump with --leave-running: the victim must be exactly as it was; then it goes on
   rounds          three times dump and restore, with an image of each round kept
+  refused         the dump must fail, say why in one complete line, and leave the victim exactly as it was
   to_reference    dumped by ours, restored by $REFERENCE_CRIU
   from_reference  dumped by $REFERENCE_CRIU, restored by ours
 
@@ -19,7 +20,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import engine, tasks, victim  # noqa: E402
-from support.harness import Wrong, expect_unchanged  # noqa: E402
+from support.harness import Wrong, dump_is_refused, expect_unchanged  # noqa: E402
 
 
 def restore(engine_, man, pids):
@@ -57,6 +58,8 @@ def run(man, mode, images):
         before = tasks.snapshot(man.root_pid, at_rest=True)
         engine.Engine(ours, images / "1").dump(man.root_pid, "--leave-running", *man.dump_arguments)
         expect_unchanged(before, man.root_pid, "after a dump with --leave-running")
+    elif mode == "refused":
+        dump_is_refused(man, images / "1")
     elif mode == "restore":
         dump_and_restore(man, images / "1", ours, ours)
     elif mode == "rounds":
@@ -73,7 +76,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--flavour", choices=["host", "namespaces"], default="host")
     parser.add_argument("--mode", default="restore",
-                        choices=["native", "restore", "leave_running", "rounds", "to_reference", "from_reference"])
+                        choices=["native", "restore", "refused", "leave_running", "rounds", "to_reference", "from_reference"])
     parser.add_argument("--nest", type=pathlib.Path, help="the launcher that makes the namespaces")
     parser.add_argument("--scratch", type=pathlib.Path, required=True)
     parser.add_argument("workload", type=pathlib.Path)

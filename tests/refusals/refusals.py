@@ -6,14 +6,13 @@ victim of a refused dump is as it was, and a refused restore leaves nothing behi
 import ctypes
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import engine, harness, tasks, victim  # noqa: E402
-from support.harness import Wrong, expect, expect_pass, expect_unchanged  # noqa: E402
+from support.harness import Wrong, check_lines, dump_is_refused, expect, expect_pass  # noqa: E402
 
 PROGRAMS = engine.build_directory() / "tests"
 
@@ -28,37 +27,6 @@ def refused(name):
 
 def start(program, directory, flavour="host"):
     return victim.make(flavour, program, directory, PROGRAMS / "nest").start()
-
-
-# "Error (file:line): OBJECT of OWNER: REASON (REMEDY)"
-COMPLETE = re.compile(r"Error \([\w/.]+:\d+\): (?P<object>.+?) of (?P<owner>.+?): (?P<reason>.+) \((?P<remedy>.+)\)$")
-# Where there is no owner, as with an image file: "OBJECT: REASON (REMEDY)"
-OWNERLESS = re.compile(r"Error \([\w/.]+:\d+\): (?P<object>.+?): (?P<reason>.+) \((?P<remedy>.+)\)$")
-
-
-def check_lines(failure, *mentioned, owner=True):
-    """The failure's log has "Error" only on complete lines, and one of them mentions all these words."""
-    lines = failure.errors()
-    expect(lines, f"no line of the log says Error; the output is {failure.output!r}")
-    for line in lines:
-        expect((COMPLETE if owner else OWNERLESS).search(line), f"this line does not say object, owner, reason and remedy: {line}")
-    for words in mentioned:
-        words = words if isinstance(words, tuple) else (words,)
-        expect(any(all(word in line for word in words) for line in lines), f"no line mentions {' and '.join(words)}:\n  " + "\n  ".join(lines))
-
-
-def dump_is_refused(man, images, *mentioned, arguments=(), **more):
-    """Also: the victim is as it was, and what stands in the directory does not look like a checkpoint."""
-    before = tasks.snapshot(man.root_pid, at_rest=True)
-    try:
-        engine.Engine(engine.ours(), images).dump(man.root_pid, *man.dump_arguments, *arguments)
-    except engine.Failed as failure:
-        check_lines(failure, *mentioned, **more)
-    else:
-        raise Wrong("the dump succeeded")
-    expect_unchanged(before, man.root_pid, "after a refused dump")
-    left = sorted(file.name for file in images.iterdir() if file.suffix == ".img" or file.name in ("dormouse.json", "stats-dump"))
-    expect(not left, f"the refused dump left {left}")
 
 
 def restore_is_refused(man, images, *mentioned, arguments=None, **more):
