@@ -69,9 +69,12 @@ Result<> Cast::plan() {
     actor.image = &context_.image.tasks[i];
     actor.family = &family_.members[i];
     actor.parent = i == 0 ? nullptr : &actors_[actor.family->parent];
-    for (const std::uint32_t tid : actor.image->tree.threads())
+    for (const std::uint32_t tid : actor.image->tree.threads()) {
+      helper_tid_ = std::max(helper_tid_, static_cast<pid_t>(tid) + 1);
       actor.threads.push_back({slots++, 0, static_cast<pid_t>(tid), name_of(*actor.image)});
+    }
   }
+  helper_slot_ = slots;
   constexpr std::size_t kProgramBytes = 16 << 20;  // virtual; only what is used exists
   const std::size_t area = parasite::Area::size_for(slots + 1, kProgramBytes);
   const auto taken = TRY(own_mappings());

@@ -59,8 +59,7 @@ class Cast {
   [[nodiscard]] Result<> build_memory(Actor& actor);
   bool same_file(std::uint32_t one, std::uint32_t other) const;
   [[nodiscard]] Result<> fill_memory(Actor& actor, const MemoryFiles& fds);
-  [[nodiscard]] Result<> check_sums(const Actor& actor, std::size_t first,
-                                    const std::vector<std::uint64_t>& sums) const;
+  [[nodiscard]] Result<> check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const;
   [[nodiscard]] Result<> join_groups();
   [[nodiscard]] Result<> spawn_threads(Actor& actor);
   [[nodiscard]] Result<> bury_zombies();
@@ -85,6 +84,8 @@ class Cast {
   std::optional<SharedMemory> shared_;
   Vdso vdso_;
   std::uint64_t scratch_ = 0;
+  std::uint32_t helper_slot_ = 0;
+  pid_t helper_tid_ = 0;  // of helper threads: a number that no task of the image has
   std::uint64_t pages_restored_ = 0;
   pid_t root_pid_ = 0;
   bool own_pid_namespace_ = false;

@@ -5,8 +5,12 @@
 
 #include "base/format.h"
 #include "engine/cast.h"
+#include "parasite/host/helper_thread.h"
 
 namespace dormouse::engine {
+namespace {
+constexpr std::size_t kWorthAHelper = 16;  // chunks
+}
 
 Result<> Cast::build_memory(Actor& actor) {
   const ImageTask* from = actor.family->inherits_memory ? actor.parent->image : nullptr;
@@ -48,35 +52,48 @@ bool Cast::same_file(std::uint32_t one, std::uint32_t other) const {
   return one == other || (a.has_reg() && b.has_reg() && a.reg().name() == b.reg().name());
 }
 
+// Chunks that go through the scratch memory are the leader's; the others are shared with a helper thread
+// where there are enough of them.
 Result<> Cast::fill_memory(Actor& actor, const MemoryFiles& fds) {
   const MemoryPlan& plan = *actor.memory;
-  const std::size_t room = yard_->area().program_room() / 2;
-  for (std::size_t first = 0; first < plan.chunks().size();) {
-    parasite::Program program;
-    std::vector<parasite::OpRef> checksums;
-    std::size_t last = first;
-    while (last < plan.chunks().size() && program.size_bytes() < room) {
-      plan.append_fill(program, fds, last, last + 1, checksums);
-      ++last;
+  const parasite::Puppet& leader = actor.threads.front();
+  yard_->area().rewind();
+  std::optional<parasite::HelperThread> helper;
+  if (plan.chunks().size() >= kWorthAHelper)
+    helper.emplace(TRY(parasite::HelperThread::start(
+        keeper_, {yard_->area(), helper_slot_, leader.slot, leader.tid, leader.name},
+        own_pid_namespace_ ? helper_tid_ : 0)));
+  const std::size_t room = yard_->area().program_room() / 4;
+  for (std::size_t next = 0; next < plan.chunks().size();) {
+    parasite::Program programs[2];
+    std::vector<parasite::OpRef> checksums[2];
+    std::vector<std::size_t> chunks[2];
+    for (; next < plan.chunks().size() && programs[0].size_bytes() < room && programs[1].size_bytes() < room; ++next) {
+      const std::size_t who = helper && !plan.needs_scratch(next) ? next % 2 : 0;
+      plan.append_fill(programs[who], fds, next, next + 1, checksums[who]);
+      chunks[who].push_back(next);
     }
-    const auto placed = TRY(yard_->run(actor.threads.front(), program));
-    std::vector<std::uint64_t> sums;
-    for (const parasite::OpRef op : checksums) sums.push_back(static_cast<std::uint64_t>(placed.result(op)));
-    TRY(check_sums(actor, first, sums));
-    first = last;
+    yard_->area().rewind();
+    parasite::Batch batch(keeper_);
+    if (!programs[0].empty()) TRY(batch.add(yard_->area(), leader.slot, leader.tid, leader.name, programs[0]));
+    const bool both = !programs[0].empty();
+    if (!programs[1].empty()) TRY(helper->add_to(batch, programs[1]));
+    TRY(batch.run(std::chrono::minutes(10)));
+    for (std::size_t who = 0; who < 2; ++who)
+      for (std::size_t i = 0; i < chunks[who].size(); ++i)
+        TRY(check_sum(actor, chunks[who][i],
+                      static_cast<std::uint64_t>(batch.placed(who == 1 && both ? 1 : 0).result(checksums[who][i]))));
   }
-  return {};
+  return helper ? helper->dismiss() : Result<>{};
 }
 
 // Images of the reference engine have no checksums: there is nothing to compare with then.
-Result<> Cast::check_sums(const Actor& actor, std::size_t first, const std::vector<std::uint64_t>& sums) const {
+Result<> Cast::check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const {
   const auto expected = context_.in.page_chunk_checksums(actor.image->pages_number);
-  for (std::size_t i = 0; i < sums.size() && first + i < expected.size(); ++i)
-    if (sums[i] != expected[first + i])
-      return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", actor.memory->chunks()[first + i].offset))
-                      .object(images::file_name(images::kPages, actor.image->pages_number))
-                      .remedy("the file was damaged after the checkpoint"));
-  return {};
+  if (chunk >= expected.size() || sum == expected[chunk]) return {};
+  return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", actor.memory->chunks()[chunk].offset))
+                  .object(images::file_name(images::kPages, actor.image->pages_number))
+                  .remedy("the file was damaged after the checkpoint"));
 }
 
 }  // namespace dormouse::engine

@@ -1,7 +1,6 @@
 #include "engine/memory/address_space.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -69,10 +68,8 @@ Result<> AddressSpace::write(DumpContext& context, const Task& task, FilesDump& 
   image_.set_exe_file_id(TRY(files.save_path(task, "exe", O_RDONLY)));
   for (pb::vma_entry& vma : vmas_) {
     if (!is_file_mapping(vma)) continue;
-    const bool writes_through = (vma.status() & vma_status::kFileShared) && (vma.prot() & PROT_WRITE);
-    const int flags = writes_through ? O_RDWR : O_RDONLY;
-    vma.set_shmid(TRY(files.save_path(task, format("map_files/{:x}-{:x}", vma.start(), vma.end()), flags)));
-    vma.set_fdflags(static_cast<std::uint32_t>(flags));
+    const std::string link = format("map_files/{:x}-{:x}", vma.start(), vma.end());
+    vma.set_shmid(TRY(files.save_path(task, link, static_cast<int>(vma.fdflags()))));
   }
   for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
   return context.out.write(images::kMm, task.ns_pid, image_);

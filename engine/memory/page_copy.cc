@@ -5,9 +5,11 @@
 #include <xxhash.h>
 
 #include <climits>
+#include <optional>
 
 #include "base/format.h"
 #include "kernel/file.h"
+#include "parasite/host/helper_thread.h"
 #include "parasite/host/lend.h"
 
 namespace dormouse::engine {
@@ -42,41 +44,67 @@ Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<
   return sums;
 }
 
+namespace {
+
+// The writing of some chunks, as a program of one thread.
+struct Job {
+  parasite::Program program;
+  std::vector<std::pair<std::size_t, parasite::OpRef>> hashes;  // chunk, operation
+
+  void add(std::size_t index, const Chunk& chunk, int number) {
+    static_assert(sizeof(Piece) == sizeof(iovec));
+    const auto pieces = program.data(std::as_bytes(std::span(chunk.pieces)));
+    program.call("write pages", SYS_pwritev, {number, pieces, chunk.pieces.size(), chunk.offset},
+                 parasite::exactly(static_cast<std::int64_t>(chunk.bytes)));
+    // Right after the write the bytes are still in the cache.
+    hashes.emplace_back(index, program.perform(parasite::OpCode::kHash, "checksum pages",
+                                               {pieces, chunk.pieces.size()}, parasite::anything()));
+  }
+};
+
+constexpr std::size_t kWorthAHelper = 16;  // chunks
+
+}  // namespace
+
 Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held,
-                                                const Task& task, int memory,
-                                                const std::vector<PageRun>& runs,
+                                                const Task& task, int memory, const std::vector<PageRun>& runs,
                                                 const images::PageFile& to) {
   auto lent = TRY(parasite::LentDescriptor::lend(keeper, held, task.pidfd.get(), to.fd.get()));
   const std::vector<Chunk> chunks = cut_into_chunks(runs);
   std::vector<std::uint64_t> sums(chunks.size());
   std::vector<std::byte> buffer;
-  // As many chunks per program as the area has room for.
+  std::optional<parasite::HelperThread> helper;
+  if (chunks.size() >= kWorthAHelper) {
+    // Without one (a limit on processes, say) the leader does all the work.
+    auto started = parasite::HelperThread::start(
+        keeper, {held.area(), held.spare_slot(), 0, held.pid(), held.name()});
+    if (started) helper.emplace(std::move(*started));
+  }
+  // As many chunks per round as the area has room for.
   for (std::size_t next = 0; next < chunks.size();) {
-    parasite::Program program;
-    std::vector<std::pair<std::size_t, parasite::OpRef>> hashes;
-    const std::size_t room = held.area().program_room() / 2;
-    for (; next < chunks.size() && program.size_bytes() < room; ++next) {
+    Job jobs[2];
+    const std::size_t room = held.area().program_room() / 4;
+    for (; next < chunks.size() && jobs[0].program.size_bytes() < room && jobs[1].program.size_bytes() < room; ++next) {
       const Chunk& chunk = chunks[next];
       if (!chunk.readable || chunk.pieces.size() > IOV_MAX) {
         if (buffer.size() < chunk.bytes) buffer.resize(chunk.bytes);
         sums[next] = TRY(copy_chunk(memory, chunk, to, buffer));
         continue;
       }
-      static_assert(sizeof(Piece) == sizeof(iovec));
-      const auto pieces = program.data(std::as_bytes(std::span(chunk.pieces)));
-      program.call("write pages", SYS_pwritev, {lent.number(), pieces, chunk.pieces.size(), chunk.offset},
-                   parasite::exactly(static_cast<std::int64_t>(chunk.bytes)));
-      hashes.emplace_back(next, program.perform(parasite::OpCode::kHash, "checksum pages",
-                                                {pieces, chunk.pieces.size()}, parasite::anything()));
+      jobs[helper ? next % 2 : 0].add(next, chunk, lent.number());
     }
-    if (program.empty()) continue;
     parasite::Batch batch(keeper);
-    const std::size_t job = TRY(batch.add(held, held.leader(), program));
+    std::vector<std::pair<std::size_t, const Job*>> placed;
+    if (!jobs[0].program.empty())
+      placed.emplace_back(TRY(batch.add(held, held.leader(), jobs[0].program)), &jobs[0]);
+    if (!jobs[1].program.empty()) placed.emplace_back(TRY(helper->add_to(batch, jobs[1].program)), &jobs[1]);
     TRY_OR(batch.run(std::chrono::minutes(10)), on_write(std::move(e), to));
-    for (const auto& [chunk, hash] : hashes)
-      sums[chunk] = static_cast<std::uint64_t>(batch.placed(job).result(hash));
+    for (const auto& [index, job] : placed)
+      for (const auto& [chunk, hash] : job->hashes)
+        sums[chunk] = static_cast<std::uint64_t>(batch.placed(index).result(hash));
     held.area().rewind();
   }
+  if (helper) TRY(helper->dismiss());
   TRY(lent.take_back());
   return sums;
 }

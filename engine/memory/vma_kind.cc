@@ -1,5 +1,6 @@
 #include "engine/memory/vma_kind.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 
 #include <string>
@@ -94,6 +95,9 @@ Result<pb::vma_entry> describe_vma(const Vma& vma) {
                  (vma.executable ? PROT_EXEC : 0));
   entry.set_flags(flags_of(vma, entry.status()));
   entry.set_fd(-1);
+  // A shared mapping that may become writable was made from a descriptor open for writing.
+  if (entry.status() & (s::kFilePrivate | s::kFileShared))
+    entry.set_fdflags(vma.shared && vma.flags.has(VmFlag::kMayWrite) ? O_RDWR : O_RDONLY);
   std::uint64_t advice = 0;
   for (const auto& known : kAdvice)
     if (vma.flags.has(known.flag)) advice |= std::uint64_t{1} << known.advice;

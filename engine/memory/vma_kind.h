@@ -29,7 +29,7 @@ inline constexpr std::uint32_t kGuard = 1 << 16;
 inline constexpr std::uint32_t kUprobes = 1 << 17;
 }  // namespace vma_status
 
-// The image record of one VMA of smaps, but for what refers to other records (shmid of files, fdflags).
+// The image record of one VMA of smaps, but for what refers to other records (shmid of files).
 // An error names the kind that cannot be saved and what to do.
 Result<pb::vma_entry> describe_vma(const proc::Vma& vma);
 

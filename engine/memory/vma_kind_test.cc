@@ -1,5 +1,6 @@
 #include "engine/memory/vma_kind.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
@@ -31,6 +32,12 @@ TEST(VmaKind, SharedAnonymousMemoryIsKnownByItsInode) {
   EXPECT_EQ(entry.shmid(), 398u);
   EXPECT_EQ(entry.pgoff(), 0x2000u);
   EXPECT_FALSE(has_private_pages(entry));
+}
+
+TEST(VmaKind, ASharedMappingThatMayBeWrittenNeedsAWritableDescriptor) {
+  constexpr std::string_view kLine = "7f0000000000-7f0000001000 r--s 00000000 fe:00 17 /data";
+  EXPECT_EQ(describe_vma(vma(kLine, "rd sh mr mw me ms")).value().fdflags(), static_cast<std::uint32_t>(O_RDWR));
+  EXPECT_EQ(describe_vma(vma(kLine, "rd mr me ms")).value().fdflags(), static_cast<std::uint32_t>(O_RDONLY));
 }
 
 TEST(VmaKind, AdviceIsABitPerNumber) {

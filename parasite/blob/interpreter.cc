@@ -131,6 +131,9 @@ void run(ProgramHeader* program) {
   if (cell->leave_by == Leave::kExitThread) exit_with(kSysExit);
   auto* area = reinterpret_cast<AreaHeader*>(cell->area);
   const bool last = __atomic_sub_fetch(&area->threads, 1, __ATOMIC_ACQ_REL) == 0;
+  // A helper thread leaves by itself, too; the kernel says when it needs the area no more.
+  while (last && __atomic_load_n(&area->helper, __ATOMIC_ACQUIRE) != 0)
+    syscall6(kSysFutex, {reinterpret_cast<uint64_t>(&area->helper), kFutexWait, 1, 0, 0, 0});
   if (last && area->farewell != 0) run(reinterpret_cast<ProgramHeader*>(area->farewell));
   if (last && area->unmap_gadget != 0)
     signal_return_unmapping(cell->frame, area->base, area->size, area->unmap_gadget);

@@ -10,7 +10,7 @@
 
 namespace dormouse::blob {
 
-inline constexpr uint32_t kProtocolVersion = 1;
+inline constexpr uint32_t kProtocolVersion = 2;
 
 // The closed list of things an operation can be.
 enum class OpCode : uint16_t {
@@ -93,8 +93,10 @@ struct AreaHeader {
   uint32_t version;
   uint64_t farewell;          // program (or 0) that the last thread runs before it goes: closes what was lent
   uint64_t unmap_gadget;      // `syscall; …; ret` outside the area, or 0: then the area stays mapped
+  uint32_t helper;            // 1 while there is a helper thread: its clear_child_tid, a futex
+  uint32_t reserved;
 };
-static_assert(sizeof(AreaHeader) == 40);
+static_assert(sizeof(AreaHeader) == 48);
 
 inline constexpr size_t kFutexOffset = offsetof(Cell, word) - offsetof(Cell, robust_next);
 

@@ -139,7 +139,7 @@ Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::sp
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
 Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes) {
-  const auto count = static_cast<std::uint32_t>(threads_.size());
+  const auto count = static_cast<std::uint32_t>(threads_.size()) + 1;  // one for a helper thread
   const std::size_t size = Area::size_for(count, program_bytes);
   const std::uint64_t wanted = TRY_OR(find_hole(maps, size), std::move(e).owner(name_));
   const SignalFrame& home = leader().frame_;

@@ -68,6 +68,8 @@ class HeldProcess {
   HeldThread& leader() { return *threads_.front(); }
   Area& area() { return *area_; }
   bool inside() const { return area_.has_value(); }
+  // The area's slot that no thread of the process uses.
+  std::uint32_t spare_slot() const { return static_cast<std::uint32_t>(threads_.size()); }
 
   // Seizes one more thread and asks it to stop; the first must be the leader. False: it is gone, or a
   // zombie. kConflict: somebody else traces it.
