@@ -150,7 +150,7 @@ class Look {
       const std::uint32_t priority = ::rtnl_rule_get_prio(rule), table = ::rtnl_rule_get_table(rule);
       const bool initial = (priority == 0 && table == RT_TABLE_LOCAL) ||
                            (priority == 32766 && table == RT_TABLE_MAIN) ||
-                           (priority == 32767 && table == RT_TABLE_DEFAULT);
+                           (priority == 32767 && (table == RT_TABLE_DEFAULT || table == RT_TABLE_MAIN));
       if (!initial) extra(format("rule {} for table {}", priority, table));
     });
     return {};

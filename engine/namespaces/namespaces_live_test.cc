@@ -237,7 +237,9 @@ TEST_F(NamespacesLive, NamesWhatIsInANetworkNamespace) {
   ASSERT_EQ(inmate.said(), "ok");
   const auto messages = save(inmate);
   EXPECT_THAT(messages, Contains(AllOf(HasSubstr("address 10.1.2.3/8 on lo"), HasSubstr("--empty-ns net"))));
-  if (sys::faccessat(AT_FDCWD, "/dev/net/tun", F_OK)) EXPECT_THAT(messages, Contains(HasSubstr("link burrow")));
+  if (sys::faccessat(AT_FDCWD, "/dev/net/tun", F_OK)) {
+    EXPECT_THAT(messages, Contains(HasSubstr("link burrow")));
+  }
 
   dump_.empty_namespaces = CLONE_NEWNET;
   EXPECT_THAT(save(inmate), IsEmpty());
