@@ -80,7 +80,7 @@ Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
   if (!pid) {
     if (pid.error().is_kernel(EEXIST))
       return fail(Error::conflict(format("pid {} is taken on this node", ns_pid), EEXIST)
-                      .object(puppet.name).remedy("end the process that has it, or restore into a pid namespace"));
+                      .object(format("process {}", ns_pid)).owner("the image").remedy("end the process that has it, or restore into a pid namespace"));
     return fail(std::move(pid).error().object(puppet.name).remedy("are all privileges there?"));
   }
   if (*pid == 0) live(plan, mounts);

@@ -203,8 +203,15 @@ Result<> Cast::spawn_children(Actor& parent, BornWhen when) {
   if (const Result<> ran = run(parent, program); !ran) {
     (void)find_children(parent);  // those that were born have to be ended
     if (!ran.error().is_kernel(EEXIST)) return ran;
-    return fail(Error::conflict("a pid is taken on this node: " + ran.error().reason(), EEXIST)
-                    .remedy("end the process that has it, or restore into a pid namespace"));
+    for (const std::size_t index : parent.family->children) {
+      const Actor& child = actors_[index];
+      if (child.born || child.family->born != when) continue;
+      const pid_t pid = child.threads.front().ns_tid;
+      return fail(Error::conflict(format("pid {} is taken on this node", pid), EEXIST)
+                      .object(format("process {}", pid)).owner("the image")
+                      .remedy("end the process that has it, or restore into a pid namespace"));
+    }
+    return ran;
   }
   return find_children(parent);
 }

@@ -59,6 +59,10 @@ class Checkpoint {
   explicit Checkpoint(const CheckpointOptions& options) : options_(options) {}
 
   Result<> run();
+  // After a failure: what was written is no checkpoint, and does not look like one.
+  void discard() {
+    if (out_) out_->discard();
+  }
   CheckpointReport report() const { return report_; }
   std::vector<Error> blockers() && { return std::move(blockers_).take(); }
 
@@ -358,6 +362,7 @@ std::expected<CheckpointReport, Failures> checkpoint(const CheckpointOptions& op
   Checkpoint work(options);
   const Result<> done = work.run();
   if (done) return work.report();
+  work.discard();
   Failures failures{std::move(work).blockers()};
   if (failures.all.empty()) failures.all.push_back(done.error());
   return std::unexpected(std::move(failures));

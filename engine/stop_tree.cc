@@ -93,10 +93,28 @@ Result<> TreeStopper::seize(pid_t root) {
   return {};
 }
 
+// A process in vfork() sleeps uninterruptibly until its child, which runs in its memory, has executed a
+// program; and the child has been stopped before it could.
+Result<> TreeStopper::wait_one(std::size_t index, parasite::Deadline deadline) {
+  constexpr auto kUsual = std::chrono::milliseconds(50);
+  Result<> waited = stopped_.held[index]->wait_stopped(std::min(deadline, parasite::within(kUsual)));
+  if (waited || !waited.error().is_kernel(ETIMEDOUT)) return waited;
+  TRY(look_again());
+  for (const Task* child : stopped_.tree.tasks[index]->children) {
+    const auto same = sys::kcmp(stopped_.tree.tasks[index]->pid, child->pid, KCMP_VM, 0, 0);
+    for (std::size_t i = 0; same && *same == 0 && i < stopped_.tree.tasks.size(); ++i) {
+      if (stopped_.tree.tasks[i].get() != child || !stopped_.held[i]) continue;
+      TRY(stopped_.held[i]->wait_stopped(deadline));
+      if (const Result<> ran = stopped_.held[i]->run_to_exec(deadline); !ran && !is_gone(ran.error())) return ran;
+    }
+  }
+  return stopped_.held[index]->wait_stopped(deadline);
+}
+
 Result<> TreeStopper::wait_all(parasite::Deadline deadline) {
   for (std::size_t i = 0; i < stopped_.held.size(); ++i) {
     if (!stopped_.held[i]) continue;
-    Result<> waited = stopped_.held[i]->wait_stopped(deadline);
+    Result<> waited = wait_one(i, deadline);
     if (waited) continue;
     // A child that ended meanwhile is a zombie now, which is a state like any other.
     if (i == 0 || !is_gone(waited.error())) return waited;

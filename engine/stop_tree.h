@@ -38,6 +38,7 @@ class TreeStopper {
   Result<bool> add_new_children(std::size_t index);
   Result<bool> look_again();
   [[nodiscard]] Result<> wait_all(parasite::Deadline deadline);
+  [[nodiscard]] Result<> wait_one(std::size_t index, parasite::Deadline deadline);
   [[nodiscard]] Result<> describe();
   [[nodiscard]] Result<> describe(std::size_t index);
   void drop_dead();

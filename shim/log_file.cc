@@ -17,11 +17,12 @@ namespace {
 constexpr std::size_t kBufferBytes = 64u << 10;
 constexpr int kTimestampVerbosity = 3;
 
-// The repository's name of a source file, whichever way the compiler was given it.
+// The repository's name of a source file, whichever way the compiler was given it: folder and file.
 std::string_view source_name(std::string_view file) {
-  while (consume_prefix(file, "../")) {
-  }
-  return file;
+  const auto slash = file.rfind('/');
+  if (slash == std::string_view::npos || slash == 0) return file;
+  const auto before = file.rfind('/', slash - 1);
+  return before == std::string_view::npos ? file : file.substr(before + 1);
 }
 
 }  // namespace

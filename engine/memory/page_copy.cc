@@ -98,7 +98,18 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
     if (!jobs[0].program.empty())
       placed.emplace_back(TRY(batch.add(held, held.leader(), jobs[0].program)), &jobs[0]);
     if (!jobs[1].program.empty()) placed.emplace_back(TRY(helper->add_to(batch, jobs[1].program)), &jobs[1]);
-    TRY_OR(batch.run(std::chrono::minutes(10)), on_write(std::move(e), to));
+    // A task that could not write all (a full disk, memory that vanished) leaves it to the engine to find
+    // out why, or to do better.
+    if (Result<> ran = batch.run(std::chrono::minutes(10)); !ran) {
+      if (ran.error().kind() == Error::Kind::kTaskDied) return fail(std::move(ran).error());
+      for (const auto& [index, job] : placed)
+        for (const auto& [chunk, hash] : job->hashes) {
+          if (buffer.size() < chunks[chunk].bytes) buffer.resize(chunks[chunk].bytes);
+          sums[chunk] = TRY(copy_chunk(memory, chunks[chunk], to, buffer));
+        }
+      held.area().rewind();
+      continue;
+    }
     for (const auto& [index, job] : placed)
       for (const auto& [chunk, hash] : job->hashes)
         sums[chunk] = static_cast<std::uint64_t>(batch.placed(index).result(hash));

@@ -1,10 +1,5 @@
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include "base/format.h"
 #include "parasite/host/held_process.h"
-#include "parasite/host/syscall_names.h"
 
 namespace dormouse::parasite {
 
@@ -24,8 +19,7 @@ Result<> Batch::start(Job& job) {
   job.cell->program = job.placed.address();
   job.cell->command = static_cast<std::uint32_t>(blob::Command::kRun);
   job.finished_before = __atomic_load_n(&job.cell->finished, __ATOMIC_ACQUIRE);
-  __atomic_store_n(&job.cell->word, keeper_.owner(), __ATOMIC_RELEASE);
-  ::syscall(SYS_futex, &job.cell->word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  Keeper::hand_work(*job.cell);
   return {};
 }
 
@@ -37,7 +31,7 @@ Result<> Batch::verdict(const Job& job) {
     return fail(Error::task_died("the shared area was overwritten").owner(job.name));
   const std::int64_t result = job.placed.result({header.done});
   std::string what = program.label(header.done);
-  const std::string call = syscall_name(program.number(header.done));
+  const std::string call = program.name(header.done);
   what = what.empty() ? call : format("{} ({})", what, call);
   if (result < 0 && result >= -4095)
     return fail(Error::kernel(what, static_cast<int>(-result)).owner(job.name));

@@ -87,6 +87,10 @@ Result<bool> HeldProcess::seize(pid_t tid) {
 Result<> HeldProcess::wait_stopped(Deadline deadline) {
   for (std::size_t i = 0; i < threads_.size();) {
     HeldThread& thread = *threads_[i];
+    if (thread.stopped_) {
+      ++i;
+      continue;
+    }
     Result<Stop> stop = keeper_.wait_stop(thread.tid_, deadline);
     // A signal was on its way to the thread before it could stop: let it be delivered; the stop that was
     // asked for follows before the thread's next instruction.
@@ -103,9 +107,28 @@ Result<> HeldProcess::wait_stopped(Deadline deadline) {
       return fail(std::move(stop).error().object(format("thread {}", thread.tid_)).owner(name_).remedy(
           "it may be in uninterruptible sleep: try again, or raise --timeout"));
     if (stop->signal() != SIGTRAP) thread.stop_signal_ = stop->signal();
+    thread.stopped_ = true;
     ++i;
   }
   return {};
+}
+
+Result<> HeldProcess::run_to_exec(Deadline deadline) {
+  HeldThread& thread = leader();
+  TRY(sys::ptrace::setoptions(thread.tid_, kOptions | PTRACE_O_TRACEEXEC));
+  thread.stopped_ = false;
+  TRY(sys::ptrace::cont(thread.tid_));
+  for (;;) {
+    const Stop stop = TRY(keeper_.wait_stop(thread.tid_, deadline));
+    if (stop.event() == PTRACE_EVENT_EXEC) break;
+    TRY(sys::ptrace::cont(thread.tid_, stop.event() == 0 ? stop.signal() : 0));
+  }
+  // That stop is inside of execve(), which has yet to store its result: one more, at the new program's door.
+  if (!sys::ptrace::setoptions(thread.tid_, kOptions | kSuspendSeccomp))
+    TRY(sys::ptrace::setoptions(thread.tid_, kOptions));
+  TRY(sys::ptrace::interrupt(thread.tid_));
+  TRY(sys::ptrace::cont(thread.tid_));
+  return wait_stopped(deadline);
 }
 
 Result<> HeldProcess::capture_contexts() {

@@ -49,7 +49,8 @@ class HeldThread {
   Context context_;
   stack_t alternate_stack_{};
   std::uint32_t slot_ = 0;
-  bool inside_ = false;  // serving the interpreter
+  bool stopped_ = false;  // in the stop that was asked for
+  bool inside_ = false;   // serving the interpreter
   SignalFrame frame_;
   std::vector<std::byte> under_frame_;  // what stood where the frame is
 };
@@ -77,6 +78,9 @@ class HeldProcess {
   bool holds(pid_t tid) const;
   // Waits until every seized thread has stopped. A thread that ended meanwhile is dropped.
   [[nodiscard]] Result<> wait_stopped(Deadline deadline);
+  // Lets a stopped process of one thread run until it executes another program or ends, and holds it there:
+  // its parent may wait for that in vfork(), where it cannot be stopped.
+  [[nodiscard]] Result<> run_to_exec(Deadline deadline);
   // Reads the registers of all threads. They must be stopped.
   [[nodiscard]] Result<> capture_contexts();
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process.

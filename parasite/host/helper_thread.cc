@@ -2,8 +2,6 @@
 
 #include <linux/futex.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <utility>
 
@@ -60,8 +58,7 @@ Result<> HelperThread::dismiss() {
   if (!std::exchange(running_, false)) return {};
   blob::Cell& cell = place_.area.cell(place_.slot);
   cell.command = static_cast<std::uint32_t>(blob::Command::kLeave);
-  __atomic_store_n(&cell.word, keeper_.owner(), __ATOMIC_RELEASE);
-  ::syscall(SYS_futex, &cell.word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
+  Keeper::hand_work(cell);
   const Result<> gone = keeper_.wait_word(place_.area.header().helper, 1, place_.leader_tid,
                                           within(std::chrono::seconds(10)));
   keeper_.dismiss(cell);

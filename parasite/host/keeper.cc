@@ -79,6 +79,13 @@ void Keeper::dismiss(blob::Cell& cell) {
   }
 }
 
+void Keeper::hand_work(blob::Cell& cell) {
+  // *word &= ~(1 << 31), then wake one waiter of word.
+  constexpr std::uint32_t kShiftOperand = 8, kWaitersBit = 31;
+  constexpr std::uint32_t kOperation = ((FUTEX_OP_ANDN | kShiftOperand) << 28) | (kWaitersBit << 12);
+  ::syscall(SYS_futex, &cell.word, FUTEX_WAKE_OP, 1, nullptr, &cell.word, kOperation);
+}
+
 void Keeper::forget(pid_t tid) {
   awaited_.erase(tid);
   stops_.erase(tid);

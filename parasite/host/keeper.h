@@ -44,6 +44,11 @@ class Keeper {
   void enlist(blob::Cell& cell);
   void dismiss(blob::Cell& cell);
 
+  // Lets the thread that waits in the cell see its command. In one system call: an engine that died between
+  // clearing FUTEX_WAITERS and waking would leave the thread asleep for ever, since the kernel wakes on a dead
+  // owner's behalf only where that bit is set.
+  static void hand_work(blob::Cell& cell);
+
   // Stops of `tid` are kept for wait_stop() from now on, instead of being answered at once.
   void expect_stops(pid_t tid) { awaited_.insert(tid); }
   void ignore_stops(pid_t tid) {

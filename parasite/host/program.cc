@@ -128,6 +128,12 @@ std::string print_expectation(const blob::Op& op) {
 
 }  // namespace
 
+std::string Program::name(std::uint32_t op) const {
+  if (ops_[op].code == blob::OpCode::kSpawn) return "clone3";
+  return ops_[op].code == blob::OpCode::kSyscall ? syscall_name(static_cast<long>(ops_[op].number))
+                                                 : std::string(code_name(ops_[op].code));
+}
+
 std::string Program::print() const {
   std::string text;
   for (std::size_t i = 0; i < ops_.size(); ++i) {

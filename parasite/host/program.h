@@ -86,7 +86,8 @@ class Program {
   bool empty() const { return ops_.empty(); }
   std::uint32_t op_count() const { return static_cast<std::uint32_t>(ops_.size()); }
   const std::string& label(std::uint32_t op) const { return labels_[op]; }
-  long number(std::uint32_t op) const { return static_cast<long>(ops_[op].number); }
+  // What the operation is: a system call's name, or that of another operation.
+  std::string name(std::uint32_t op) const;
 
   std::size_t size_bytes() const;
   // Writes header, operations and data to `to` (size_bytes() long), which the task sees at `address`.
