@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernel/call.h"
@@ -33,6 +34,15 @@ Result<Fd> openat2(int dir, Path path, std::uint64_t flags, std::uint64_t resolv
   return Fd(static_cast<int>(fd));
 }
 
+Result<Fd> open_by_handle_at(int mount, int type, std::span<const std::uint8_t> handle, int flags) {
+  if (handle.size() > MAX_HANDLE_SZ) return fail(Error::kernel("open_by_handle_at", EINVAL));
+  alignas(::file_handle) std::byte buffer[sizeof(::file_handle) + MAX_HANDLE_SZ]{};
+  auto* const raw = reinterpret_cast<::file_handle*>(buffer);
+  raw->handle_bytes = static_cast<unsigned>(handle.size());
+  raw->handle_type = type;
+  std::ranges::copy(handle, raw->f_handle);
+  return new_fd("open_by_handle_at", [&] { return ::open_by_handle_at(mount, raw, flags | O_CLOEXEC); });
+}
 Result<> mkdirat(int dir, Path path, mode_t mode) {
   return done_at("mkdirat", path.c_str(), [&] { return ::mkdirat(dir, path.c_str(), mode); });
 }

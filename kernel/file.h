@@ -41,6 +41,9 @@ class Path {
 Result<Fd> openat(int dir, Path path, int flags, mode_t mode = 0);
 // `resolve`: RESOLVE_* of <linux/openat2.h>; resolution that was refused is EXDEV or ELOOP.
 Result<Fd> openat2(int dir, Path path, std::uint64_t flags, std::uint64_t resolve, mode_t mode = 0);
+// What a file handle (name_to_handle_at, fdinfo of inotify) stands for, on the file system that `mount`
+// is on. Needs CAP_DAC_READ_SEARCH; a handle of a file that is gone is ESTALE.
+Result<Fd> open_by_handle_at(int mount, int type, std::span<const std::uint8_t> handle, int flags);
 [[nodiscard]] Result<> mkdirat(int dir, Path path, mode_t mode);
 [[nodiscard]] Result<> mknodat(int dir, Path path, mode_t mode, dev_t device);
 [[nodiscard]] Result<> symlinkat(Path target, int dir, Path path);

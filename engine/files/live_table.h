@@ -90,11 +90,12 @@ class Child {
     ::waitpid(pid_, nullptr, 0);
   }
   pid_t pid() const { return pid_; }
+  // What the child tells its readiness with. A process that `prepare` forks and leaves must close it.
+  static constexpr int kReady = 900;
   std::unique_ptr<Task> take_task() { return std::move(task_); }
 
  private:
   [[noreturn]] static void run(int ready, const std::function<void()>& prepare) {
-    constexpr int kReady = 900;
     ::dup3(ready, kReady, O_CLOEXEC);
     const int null = ::open("/dev/null", O_RDWR);
     for (int number = 0; number < 3; ++number) ::dup2(null, number);

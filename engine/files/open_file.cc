@@ -4,6 +4,7 @@
 #include <sys/vfs.h>
 
 #include "base/format.h"
+#include "base/text.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
 
@@ -35,6 +36,12 @@ Result<> examine_table_entry(OpenFile& file) {
 }
 
 }  // namespace
+
+std::optional<std::uint64_t> OpenFile::number_in_fdinfo(std::string_view key, int base) const {
+  const auto text = info.value(key);
+  if (!text) return std::nullopt;
+  return parse_number<std::uint64_t>(*text, base);
+}
 
 std::string OpenFile::object() const {
   if (number < 0) return format("{} -> {}", proc_link, link);

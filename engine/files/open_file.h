@@ -6,7 +6,9 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/fd.h"
@@ -32,6 +34,8 @@ struct OpenFile {
   proc::FdInfo info;            // empty for a magic link
 
   bool path_only() const { return (flags & O_PATH) != 0; }
+  // The number behind "KEY:" in /proc/PID/fdinfo/N.
+  std::optional<std::uint64_t> number_in_fdinfo(std::string_view key, int base) const;
   int access_mode() const { return static_cast<int>(flags & O_ACCMODE); }
   // "descriptor 7 -> /var/log/x"
   std::string object() const;

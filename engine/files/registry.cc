@@ -2,10 +2,15 @@
 
 #include <algorithm>
 
+#include "engine/files/epoll.h"
+#include "engine/files/eventfd.h"
 #include "engine/files/fifo.h"
+#include "engine/files/inotify.h"
 #include "engine/files/pipe.h"
 #include "engine/files/regular_file.h"
+#include "engine/files/signalfd.h"
 #include "engine/files/terminal.h"
+#include "engine/files/timerfd.h"
 
 namespace dormouse::engine {
 
@@ -16,6 +21,11 @@ FileKinds all_file_kinds() {
   kinds.push_back(std::make_unique<PipeFile>());
   kinds.push_back(std::make_unique<FifoFile>());
   kinds.push_back(std::make_unique<TerminalFile>());
+  kinds.push_back(std::make_unique<EventFile>());
+  kinds.push_back(std::make_unique<SignalFile>());
+  kinds.push_back(std::make_unique<TimerFile>());
+  kinds.push_back(std::make_unique<EpollFile>());
+  kinds.push_back(std::make_unique<InotifyFile>());
   return kinds;
 }
 

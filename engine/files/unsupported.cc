@@ -19,11 +19,6 @@ struct Explanation {
 
 constexpr Explanation kByLink[] = {
     {"socket:", "is a socket, which is not supported yet"},
-    {"anon_inode:[eventfd]", "is an eventfd, which is not supported yet"},
-    {"anon_inode:[eventpoll]", "is an epoll instance, which is not supported yet"},
-    {"anon_inode:[signalfd]", "is a signalfd, which is not supported yet"},
-    {"anon_inode:[timerfd]", "is a timerfd, which is not supported yet"},
-    {"anon_inode:inotify", "is an inotify instance, which is not supported yet"},
     {"anon_inode:[fanotify]", "is a fanotify group, which is not supported yet"},
     {"anon_inode:[pidfd]", "is a pidfd, which is not supported yet"},
     {"pidfd:", "is a pidfd, which is not supported yet"},

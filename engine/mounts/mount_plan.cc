@@ -183,7 +183,8 @@ class Planner {
     step.provider = provider;  // of items_; becomes a step's number when it is placed
     step.source = path_below(item.root, items_[provider].root);
     Item& from = items_[provider];
-    from.step.has_terminals |= from.entry->fstype() == pb::DEVPTS && item.root != "/";
+    if (from.entry->fstype() == pb::DEVPTS)
+      if (const auto index = parse_number<std::uint32_t>(step.source)) from.step.terminals.push_back(*index);
     return {};
   }
 
@@ -349,6 +350,7 @@ MountPlan::MountPlan() = default;
 MountPlan::MountPlan(MountPlan&&) noexcept = default;
 MountPlan& MountPlan::operator=(MountPlan&&) noexcept = default;
 MountPlan::~MountPlan() = default;
+bool MountPlan::empty() const { return steps.empty(); }
 
 std::string MountStep::object() const { return format("mount {} (id {})", mount_point, id); }
 

@@ -30,8 +30,7 @@ struct MountStep {
   std::string type, options;         // kNew
   std::uint32_t super_flags = 0;     // kNew: MS_*
   std::optional<std::uint32_t> archive;  // kNew: number of the file with its content
-  // kNew, devpts: terminals that others are bound from, "/0" … must exist by then.
-  bool has_terminals = false;
+  std::vector<std::uint32_t> terminals;  // kNew, devpts: indices of those that later steps are copies of
 
   std::uint64_t attributes = 0;  // MOUNT_ATTR_*
   bool unbindable = false;

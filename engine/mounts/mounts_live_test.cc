@@ -130,7 +130,8 @@ class MountsLive : public ::testing::Test {
     const RestoreContext context{.options = restore_, .log = log_, .in = in, .image = image};
     const auto plan = TRY(plan_mounts(context));
     const auto begin = std::chrono::steady_clock::now();
-    TRY(build_mounts(context, plan));
+    auto built = TRY(build_mounts(context, plan));
+    for (auto& [index, master] : built.terminals) (void)master.release();  // as long as the inmate lives
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
     if (const char* verbose = ::getenv("DORMOUSE_TEST_TIMES"))
       ::dprintf(2, "%s mounts built in %.2f ms\n", verbose, took.count());
@@ -248,6 +249,22 @@ TEST_F(MountsLive, KeepsContentBelowOtherMounts) {
         TRY(expect(::access("/a/sub/covered", F_OK) == 0, "the file is not there"));
         const auto stat = TRY(sys::fstatat(AT_FDCWD, "/a/sub"));
         return expect((stat.st_mode & 0777) == 0711, "its directory's mode");
+      });
+}
+
+TEST_F(MountsLive, MakesTerminalsThatAreMounted) {
+  std::vector<Fd> masters;  // inherited by the inmates, never used by the test itself
+  round_trip(
+      [&]() -> Result<> {
+        TRY(mount("devpts", at("/dev"), "devpts", 0, "newinstance,ptmxmode=0666"));
+        for (int i = 0; i < 3; ++i)
+          masters.push_back(TRY(sys::openat(AT_FDCWD, at("/dev/ptmx"), O_RDWR | O_NOCTTY)));
+        return bind(at("/dev/2"), at("/file"));
+      },
+      []() -> Result<> {
+        const auto terminal = TRY(sys::fstatat(AT_FDCWD, "/dev/2"));
+        const auto bound = TRY(sys::fstatat(AT_FDCWD, "/file"));
+        return expect(terminal.st_rdev == bound.st_rdev && terminal.st_ino == bound.st_ino, "another terminal");
       });
 }
 

@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/format.h"
 #include "engine/mounts/mount_flags.h"
@@ -29,7 +32,7 @@ class Builder {
   Builder(const RestoreContext& context, const MountPlan& plan)
       : context_(context), plan_(plan), mounts_(plan.steps.size()) {}
 
-  [[nodiscard]] Result<> run() {
+  Result<BuiltMounts> run() {
     // Nothing of what follows may reach the node. Mounts that follow the node's go on doing so.
     TRY(sys::mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, {.propagation = MS_SLAVE}));
     for (std::size_t i = 0; i < plan_.steps.size(); ++i) {
@@ -41,7 +44,7 @@ class Builder {
     for (const auto& group : plan_.groups) TRY(share(group));
     for (std::size_t i = 0; i < plan_.steps.size(); ++i)
       if (plan_.steps[i].unbindable) TRY(set_propagation(static_cast<int>(i), MS_UNBINDABLE));
-    return {};
+    return std::move(built_);
   }
 
  private:
@@ -110,7 +113,25 @@ class Builder {
       TRY(sys::fsconfig_reconfigure(context.get()));
     }
     if (dress_later) TRY(set_attributes(mount.get(), step.attributes, 0));
+    for (const std::uint32_t index : step.terminals)
+      TRY_OR(make_terminal(mount.get(), index), std::move(e).during(format("make terminal {}", index)));
     return mount;
+  }
+
+  // The kernel gives the lowest free index, so those below are taken for a moment.
+  [[nodiscard]] Result<> make_terminal(int devpts, std::uint32_t index) {
+    std::vector<Fd> lower;
+    for (;;) {
+      Fd master = TRY(sys::openat(devpts, "ptmx", O_RDWR | O_NOCTTY));
+      unsigned got = 0;
+      TRY(sys::ioctl(master.get(), TIOCGPTN, &got));
+      if (got > index) return fail(Error::corrupt("its index is taken by another one"));
+      if (got == index) {
+        built_.terminals.emplace_back(index, std::move(master));
+        return {};
+      }
+      lower.push_back(std::move(master));
+    }
   }
 
   [[nodiscard]] Result<> fill(int mount, std::uint32_t archive) {
@@ -198,12 +219,13 @@ class Builder {
   const RestoreContext& context_;
   const MountPlan& plan_;
   std::vector<Fd> mounts_;  // by step
+  BuiltMounts built_;
 };
 
 }  // namespace
 
-Result<> build_mounts(const RestoreContext& context, const MountPlan& plan) {
-  if (plan.steps.empty()) return {};
+Result<BuiltMounts> build_mounts(const RestoreContext& context, const MountPlan& plan) {
+  if (plan.empty()) return BuiltMounts();
   return Builder(context, plan).run();
 }
 

@@ -1,9 +1,12 @@
 // Building a saved mount namespace anew.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "base/fd.h"
 #include "engine/restore_context.h"
 
 namespace dormouse::engine {
@@ -17,7 +20,8 @@ struct MountPlan {
   MountPlan(MountPlan&&) noexcept;
   MountPlan& operator=(MountPlan&&) noexcept;
   ~MountPlan();
-  std::vector<MountStep> steps;      // in the order they are carried out; none: nothing to build
+  bool empty() const;                // nothing is to be built
+  std::vector<MountStep> steps;      // in the order they are carried out
   std::vector<SharingGroup> groups;  // masters before those that follow them
 };
 Result<MountPlan> plan_mounts(const RestoreContext& context);
@@ -29,6 +33,11 @@ std::vector<std::string> describe_plan(const MountPlan& plan);
 // mounts below options.root, fills tmpfs instances, then pivots into the new root and lets the old one
 // go. The caller's root and working directory are the new root then. Single-threaded; a failure needs no
 // cleaning up, as the namespace dies with the process.
-[[nodiscard]] Result<> build_mounts(const RestoreContext& context, const MountPlan& plan);
+struct BuiltMounts {
+  // Terminals that are mounted somewhere (/dev/console) had to be made first: index in the container's devpts,
+  // and the master, which keeps it alive. Whoever restores a terminal with that index must use it.
+  std::vector<std::pair<std::uint32_t, Fd>> terminals;
+};
+Result<BuiltMounts> build_mounts(const RestoreContext& context, const MountPlan& plan);
 
 }  // namespace dormouse::engine

@@ -1,0 +1,115 @@
+#include "engine/files/inotify.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/format.h"
+#include "engine/files/open_file.h"
+#include "engine/files/opener.h"
+#include "engine/files/paths.h"
+#include "engine/files/saver.h"
+#include "engine/files/watched_inode.h"
+#include "images/schema/files.pb.h"
+#include "kernel/event_files.h"
+#include "kernel/file.h"
+
+namespace dormouse::engine {
+namespace {
+
+// INOTIFY_IOC_SETNEXTWD (linux/inotify.h, Linux 4.16): the number of the next watch.
+constexpr unsigned long kSetNextWatch = 0x4004'4900;  // _IOW('I', 0, __s32)
+
+void fill_handle(const InotifyWatch& watch, pb::fh_entry* to) {
+  to->set_bytes(static_cast<std::uint32_t>(watch.handle.size()));
+  to->set_type(static_cast<std::uint32_t>(watch.handle_type));
+  std::vector<std::uint64_t> words(std::max<std::size_t>(pb::min_entries, (watch.handle.size() + 7) / 8));
+  std::memcpy(words.data(), watch.handle.data(), watch.handle.size());
+  for (const std::uint64_t word : words) to->add_handle(word);
+}
+
+Result<> add_watch(int fd, const pb::inotify_wd_entry& entry, int root) {
+  if (!entry.f_handle().has_path())
+    return fail(Error::unsupported("the image does not tell its path")
+                    .remedy("make the checkpoint with --force-irmap"));
+  const std::string& path = entry.f_handle().path();
+  const std::string absolute = path.starts_with('/') ? path : "/" + path;
+  const Fd node = TRY_OR(open_below(root, absolute, O_PATH | O_NOFOLLOW), std::move(e).object(absolute));
+  // The task knows its watches by number; the kernel counts upwards from what it is told here.
+  const auto wanted = static_cast<int>(entry.wd());
+  TRY(sys::ioctl(fd, kSetNextWatch, static_cast<std::uintptr_t>(wanted)));
+  const int got = TRY_OR(sys::inotify_add_watch(fd, format("/proc/self/fd/{}", node.get()), entry.mask()),
+                         std::move(e).object(absolute));
+  if (got != wanted)
+    return fail(Error::conflict(format("watch {} of {} got number {}: is the directory watched twice?", wanted,
+                                       absolute, got),
+                                EEXIST));
+  return {};
+}
+
+}  // namespace
+
+int InotifyFile::type() const { return pb::INOTIFY; }
+
+bool InotifyFile::matches(const OpenFile& file) const {
+  return file.link == "anon_inode:inotify" || file.link == "anon_inode:[inotify]";
+}
+
+Result<> InotifyFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) {
+  pb::file_entry record;
+  record.set_type(pb::INOTIFY);
+  record.set_id(id);
+  pb::inotify_file_entry* entry = record.mutable_ify();
+  entry->set_id(id);
+  entry->set_flags(file.flags);
+  saver.fill_owner(file, entry->mutable_fown());
+  for (const std::string& line : file.info.rest) {
+    if (!line.starts_with("inotify ")) continue;
+    const auto watch = parse_inotify_watch(line);
+    if (!watch) return fail(file.blocked(format("has a watch that is told in an unknown way: '{}'", line),
+                                         "this kernel is too new for this version"));
+    const auto path = TRY_OR(path_of_watched(*watch, saver), file.failed(std::move(e)));
+    if (!path)
+      return fail(file.blocked(format("watches inode {} of device {:x}, whose path could not be found", watch->inode,
+                                      watch->device),
+                               "remove the watch, or keep the watched file open"));
+    pb::inotify_wd_entry* saved = entry->add_wd();
+    saved->set_id(id);
+    saved->set_wd(watch->number);
+    saved->set_i_ino(watch->inode);
+    saved->set_s_dev(watch->device);
+    saved->set_mask(watch->mask);
+    saved->set_ignored_mask(watch->ignored_mask);
+    fill_handle(*watch, saved->mutable_f_handle());
+    saved->mutable_f_handle()->set_path(*path);
+  }
+  int unread = 0;
+  TRY_OR(sys::ioctl(file.fd.get(), FIONREAD, &unread), file.failed(std::move(e)));
+  if (unread > 0)
+    saver.context().log.info("{} of {}: {} bytes of unread events are not saved", file.object(), file.task->name(),
+                             unread);
+  return saver.write(record);
+}
+
+Result<Fd> InotifyFile::open(const pb::file_entry& record, FilesOpener& opener) {
+  const pb::inotify_file_entry& entry = record.ify();
+  Fd file = TRY(sys::inotify_init());
+  TRY_OR(opener.set_owner_and_flags(file.get(), entry.fown(), entry.flags()),
+         std::move(e).object(format("inotify of open file {}", entry.id())));
+  waiting_[entry.id()] = TRY(sys::duplicate(file.get()));
+  return file;
+}
+
+Result<> InotifyFile::refill(FilesOpener& opener) {
+  for (const auto& [id, file] : waiting_)
+    for (const auto& watch : opener.context().image.files.at(id).ify().wd())
+      TRY_OR(add_watch(file.get(), watch, opener.root()),
+             std::move(e).object(format("inotify of open file {}", id)));
+  waiting_.clear();
+  return {};
+}
+
+}  // namespace dormouse::engine

@@ -1,0 +1,118 @@
+#include "engine/files/watched_inode.h"
+
+#include <fcntl.h>
+#include <sys/inotify.h>
+
+#include <cstring>
+#include <set>
+
+#include "base/format.h"
+#include "base/text.h"
+#include "engine/files/paths.h"
+#include "engine/files/saver.h"
+#include "engine/mounts/mount_table.h"
+#include "kernel/event_files.h"
+#include "kernel/file.h"
+#include "kernel/proc/fdinfo.h"
+
+namespace dormouse::engine {
+namespace {
+
+std::vector<std::uint8_t> parse_hex(std::string_view text) {
+  std::vector<std::uint8_t> bytes;
+  for (; text.size() >= 2; text.remove_prefix(2)) {
+    const auto byte = parse_number<std::uint8_t>(text.substr(0, 2), 16);
+    if (!byte) return {};
+    bytes.push_back(*byte);
+  }
+  return bytes;
+}
+
+// Is `path` the watched inode? stat() of overlayfs does not show the numbers that fdinfo does, so the
+// question is put in fdinfo's own terms: by a watch of ours.
+bool leads_to(const std::string& path, const InotifyWatch& watch, int root) {
+  const auto node = open_below(root, path, O_PATH | O_NOFOLLOW);
+  if (!node) return false;
+  const auto probe = sys::inotify_init();
+  if (!probe) return false;
+  if (!sys::inotify_add_watch(probe->get(), format("/proc/self/fd/{}", node->get()), IN_DELETE_SELF)) return false;
+  const auto text = sys::read_file(AT_FDCWD, format("/proc/self/fdinfo/{}", probe->get()));
+  if (!text) return false;
+  const auto info = proc::parse_fdinfo(*text);
+  if (!info || info->rest.empty()) return false;
+  const auto mine = parse_inotify_watch(info->rest.front());
+  return mine && mine->inode == watch.inode && mine->device == watch.device;
+}
+
+std::uint32_t device_of(const proc::MountInfo& mount) { return mount.device_major << 20 | mount.device_minor; }
+
+// Through a mount of the file system. Needs CAP_DAC_READ_SEARCH.
+std::optional<std::string> path_by_handle(const InotifyWatch& watch, const proc::MountInfo& mount, int root) {
+  const auto on_mount = open_below(root, mount.mount_point, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  if (!on_mount) return std::nullopt;
+  const auto node = sys::open_by_handle_at(on_mount->get(), watch.handle_type, watch.handle, O_PATH);
+  if (!node) return std::nullopt;
+  auto path = sys::readlinkat(AT_FDCWD, format("/proc/self/fd/{}", node->get()));
+  if (!path || !path->starts_with('/')) return std::nullopt;
+  return *path;
+}
+
+// What the tree's tasks have open, where they are, and the directories above.
+std::set<std::string> places_of_interest(const Tree& tree) {
+  std::set<std::string> places;
+  const auto add = [&](const std::string& link) {
+    if (!link.starts_with('/')) return;
+    for (std::string path = link; places.insert(path).second && path != "/";)
+      path = path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
+  };
+  for (const auto& task : tree.tasks) {
+    if (!task->alive()) continue;
+    for (const char* name : {"cwd", "exe"})
+      if (const auto link = sys::readlinkat(task->proc.get(), name)) add(*link);
+    const auto entries = sys::list_directory(task->proc.get(), "fd");
+    if (!entries) continue;
+    for (const auto& entry : *entries)
+      if (const auto link = sys::readlinkat(task->proc.get(), "fd/" + entry.name)) add(*link);
+  }
+  return places;
+}
+
+}  // namespace
+
+std::optional<InotifyWatch> parse_inotify_watch(std::string_view line) {
+  if (!consume_prefix(line, "inotify ")) return std::nullopt;
+  InotifyWatch watch;
+  bool understood = true;
+  const auto hex = [&](std::string_view text, auto& to) {
+    const auto number = parse_number<std::remove_reference_t<decltype(to)>>(text, 16);
+    understood &= number.has_value();
+    to = number.value_or(0);
+  };
+  for (std::string_view word : split_blanks(line)) {
+    const std::string_view key = take_until(word, ':');
+    if (key == "wd") hex(word, watch.number);
+    if (key == "ino") hex(word, watch.inode);
+    if (key == "sdev") hex(word, watch.device);
+    if (key == "mask") hex(word, watch.mask);
+    if (key == "ignored_mask") hex(word, watch.ignored_mask);
+    if (key == "fhandle-type") hex(word, watch.handle_type);
+    if (key == "f_handle") watch.handle = parse_hex(word);
+  }
+  if (!understood || watch.number == 0) return std::nullopt;
+  return watch;
+}
+
+Result<std::optional<std::string>> path_of_watched(const InotifyWatch& watch, FilesSaver& saver) {
+  const int root = saver.root();
+  if (!watch.handle.empty())
+    for (const proc::MountInfo& mount : saver.mounts().all()) {
+      if (device_of(mount) != watch.device) continue;
+      const auto path = path_by_handle(watch, mount, root);
+      if (path && leads_to(*path, watch, root)) return *path;
+    }
+  for (const std::string& path : places_of_interest(saver.context().tree))
+    if (leads_to(path, watch, root)) return path;
+  return std::nullopt;
+}
+
+}  // namespace dormouse::engine
