@@ -11,6 +11,7 @@
 
 #include "base/defer.h"
 #include "base/format.h"
+#include "base/text.h"
 #include "kernel/abi.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
@@ -49,6 +50,14 @@ constexpr std::uint64_t kLater = abi::kCloneNewTime | CLONE_NEWCGROUP;
 
 }  // namespace
 
+Error pid_taken(pid_t pid) {
+  const auto comm = sys::read_file(AT_FDCWD, format("/proc/{}/comm", pid));
+  const std::string by = comm ? format(" by {}", trim(*comm)) : "";
+  return Error::conflict(format("pid {} is taken on this node{}", pid, by), EEXIST)
+      .object(format("process {}", pid)).owner("the image")
+      .remedy("end the process that has it, or restore into a pid namespace");
+}
+
 Birth::~Birth() {
   if (pid_ <= 0) return;
   (void)sys::kill(pid_, SIGKILL);
@@ -79,8 +88,7 @@ Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
   Result<pid_t> pid = sys::clone3(args);
   if (!pid) {
     if (pid.error().is_kernel(EEXIST))
-      return fail(Error::conflict(format("pid {} is taken on this node", ns_pid), EEXIST)
-                      .object(format("process {}", ns_pid)).owner("the image").remedy("end the process that has it, or restore into a pid namespace"));
+      return fail(pid_taken(ns_pid));
     return fail(std::move(pid).error().object(puppet.name).remedy("are all privileges there?"));
   }
   if (*pid == 0) live(plan, mounts);

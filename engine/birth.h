@@ -18,6 +18,9 @@ struct ServiceSocket {
   int number = -1;
 };
 
+// The id that a task must have again belongs to somebody else.
+Error pid_taken(pid_t pid);
+
 class Birth {
  public:
   Birth(const RestoreContext& context, parasite::PuppetYard& yard, ServiceSocket& service)

@@ -207,9 +207,7 @@ Result<> Cast::spawn_children(Actor& parent, BornWhen when) {
       const Actor& child = actors_[index];
       if (child.born || child.family->born != when) continue;
       const pid_t pid = child.threads.front().ns_tid;
-      return fail(Error::conflict(format("pid {} is taken on this node", pid), EEXIST)
-                      .object(format("process {}", pid)).owner("the image")
-                      .remedy("end the process that has it, or restore into a pid namespace"));
+      return fail(pid_taken(pid));
     }
     return ran;
   }

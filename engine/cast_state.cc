@@ -100,6 +100,11 @@ Result<> Cast::resume() {
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(set_registers(actor));
   TRY(cgroups_->apply_freezer());
+  // From dying with the engine to living without it: the init of a pid namespace last, as the others cannot
+  // outlive it.
+  for (std::size_t i = actors_.size(); i-- > 0;)
+    if (actors_[i].image->alive())
+      for (const parasite::Puppet& puppet : actors_[i].threads) (void)sys::ptrace::setoptions(puppet.tid, 0);
   // Nothing can fail any more but a task that is ended by somebody else.
   for (Actor& actor : actors_) {
     if (!actor.image->alive()) continue;

@@ -61,6 +61,7 @@ class Checkpoint {
   Result<> run();
   // After a failure: what was written is no checkpoint, and does not look like one.
   void discard() {
+    (void)put_back(false);
     if (out_) out_->discard();
   }
   CheckpointReport report() const { return report_; }
@@ -74,6 +75,7 @@ class Checkpoint {
   [[nodiscard]] Result<> stop();
   [[nodiscard]] Result<> identify();
   [[nodiscard]] Result<> describe_tasks();
+  void check_session();
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_tree();
@@ -84,6 +86,7 @@ class Checkpoint {
   [[nodiscard]] Result<> save_memory();
   [[nodiscard]] Result<> save_inventory();
   [[nodiscard]] Result<> seal();
+  [[nodiscard]] Result<> put_back(bool stopped);
   [[nodiscard]] Result<> release();
   [[nodiscard]] Result<> no_blockers();
 
@@ -177,8 +180,18 @@ Result<> Checkpoint::describe_tasks() {
   return {};
 }
 
+// 0 is a leader outside the pid namespace, as a container's shell has it under a runtime's terminal.
+void Checkpoint::check_session() {
+  const Task& root = stopped_->tree.root();
+  if (root.ns_sid == root.ns_pid || root.ns_sid == 0 || options_.shell_job) return;
+  blockers_.add(Error::unsupported(format("its session {} is led by a process outside the tree", root.ns_sid))
+                    .object("session").owner(root.name())
+                    .remedy("use --shell-job if the session of the restoring shell may take its place"));
+}
+
 Result<> Checkpoint::describe_surroundings() {
   const Task& root = stopped_->tree.root();
+  check_session();
   mounts_ = TRY(MountTable::of(TRY(stopped_->dirs[0]->read("mountinfo"))));
   files_.emplace(TRY(FilesDump::begin(*context_, *mounts_)));
   for (Subject& subject : subjects_)
@@ -334,6 +347,23 @@ Result<> Checkpoint::seal() {
   return out_->seal(info, options_.sync_images);
 }
 
+// A container that was paused never runs: it is frozen again when its tasks are as they were, and before
+// they are let go.
+Result<> Checkpoint::put_back(bool stopped) {
+  Result<> outcome;
+  const auto note = [&](Result<> step) {
+    if (!step && outcome) outcome = std::move(step);
+  };
+  if (stopped_)
+    for (auto& held : stopped_->held)
+      if (held) note(held->withdraw());
+  if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kAsFound));
+  if (stopped_)
+    for (auto& held : stopped_->held)
+      if (held) note(held->release(stopped));
+  return outcome;
+}
+
 Result<> Checkpoint::release() {
   Result<> outcome;
   const auto note = [&](Result<> step) {
@@ -347,10 +377,7 @@ Result<> Checkpoint::release() {
       if (held) note(held->finish_kill(parasite::within(std::chrono::seconds(10))));
     if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kThawed));
   } else {
-    // Before the tasks are let go: a paused container never runs.
-    if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kAsFound));
-    for (auto& held : stopped_->held)
-      if (held) note(held->release(options_.after == AfterDump::kStop));
+    note(put_back(options_.after == AfterDump::kStop));
   }
   report_.frozen = since(frozen_at_);
   return outcome;

@@ -12,6 +12,12 @@
 namespace dormouse::engine {
 namespace {
 
+Error name_tracer(Error error, const proc::ProcDir& dir) {
+  const auto status = dir.status();
+  if (!status || status->tracer_pid == 0) return error;
+  return std::move(error).during(format("it is traced by process {}", status->tracer_pid));
+}
+
 bool is_gone(const Error& error) {
   return error.kind() == Error::Kind::kTaskDied || error.is_kernel(ESRCH) || error.is_kernel(ENOENT);
 }
@@ -59,7 +65,9 @@ Result<bool> TreeStopper::seize_new_threads(std::size_t index) {
     if (!tids) return is_gone(tids.error()) ? Result<bool>(any) : fail(tids.error());
     for (const pid_t tid : *tids) {
       if (held.holds(tid)) continue;
-      again = TRY(held.seize(tid)) || again;
+      Result<bool> seized = held.seize(tid);
+      if (!seized) return fail(name_tracer(std::move(seized).error(), *stopped_.dirs[index]));
+      again = *seized || again;
     }
     any = any || again;
   }

@@ -126,18 +126,27 @@ void run(ProgramHeader* program) {
   for (;;) syscall6(static_cast<uint64_t>(number), {0, 0, 0, 0, 0, 0});
 }
 
+void wait_until(uint32_t* word, uint32_t wanted) {
+  for (;;) {
+    const uint32_t seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+    if (seen == wanted) return;
+    syscall6(kSysFutex, {reinterpret_cast<uint64_t>(word), kFutexWait, seen, 0, 0, 0});
+  }
+}
+
+// Nobody may take the area away while somebody still runs in it: a thread says that it has left by a
+// system call that it makes outside, and the last one waits for all others to have said so.
 [[noreturn]] void leave(Cell* cell) {
   if (cell->leave_by == Leave::kExitGroup) exit_with(kSysExitGroup);
   if (cell->leave_by == Leave::kExitThread) exit_with(kSysExit);
   auto* area = reinterpret_cast<AreaHeader*>(cell->area);
-  const bool last = __atomic_sub_fetch(&area->threads, 1, __ATOMIC_ACQ_REL) == 0;
-  // A helper thread leaves by itself, too; the kernel says when it needs the area no more.
-  while (last && __atomic_load_n(&area->helper, __ATOMIC_ACQUIRE) != 0)
-    syscall6(kSysFutex, {reinterpret_cast<uint64_t>(&area->helper), kFutexWait, 1, 0, 0, 0});
-  if (last && area->farewell != 0) run(reinterpret_cast<ProgramHeader*>(area->farewell));
-  if (last && area->unmap_gadget != 0)
-    signal_return_unmapping(cell->frame, area->base, area->size, area->unmap_gadget);
-  signal_return(cell->frame);
+  if (area->unmap_gadget == 0) signal_return(cell->frame);
+  if (cell->leaves_last == 0)
+    signal_return_counting(cell->frame, reinterpret_cast<uint64_t>(&area->threads), area->unmap_gadget);
+  wait_until(&area->threads, 1);
+  wait_until(&area->helper, 0);  // it exits by itself; the kernel says when it needs the area no more
+  if (area->farewell != 0) run(reinterpret_cast<ProgramHeader*>(area->farewell));
+  signal_return_unmapping(cell->frame, area->base, area->size, area->unmap_gadget);
 }
 
 void wait_for_work(Cell* cell, uint32_t seen) {

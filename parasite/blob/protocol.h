@@ -10,7 +10,7 @@
 
 namespace dormouse::blob {
 
-inline constexpr uint32_t kProtocolVersion = 2;
+inline constexpr uint32_t kProtocolVersion = 3;
 
 // The closed list of things an operation can be.
 enum class OpCode : uint16_t {
@@ -80,7 +80,7 @@ struct Cell {
   uint32_t command;      // Command
   uint64_t area;         // address of the AreaHeader, in the task
   uint64_t stack_top;
-  uint64_t reserved[1];
+  uint64_t leaves_last;  // 1: waits for the other borrowed threads, then cleans up
 };
 static_assert(sizeof(Cell) == 64);
 
@@ -89,7 +89,8 @@ enum class Command : uint32_t { kRun = 0, kLeave = 1 };
 // First thing in an area.
 struct AreaHeader {
   uint64_t base, size;        // the area itself, in the task
-  uint32_t threads;           // borrowed threads inside the interpreter; the last to leave cleans up
+  uint32_t threads;           // borrowed threads inside the interpreter; a futex. The one of slot 0 leaves
+                              // last and cleans up
   uint32_t version;
   uint64_t farewell;          // program (or 0) that the last thread runs before it goes: closes what was lent
   uint64_t unmap_gadget;      // `syscall; …; ret` outside the area, or 0: then the area stays mapped

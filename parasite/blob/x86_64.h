@@ -58,10 +58,24 @@ inline int64_t spawn(uint64_t clone_args, uint64_t size, uint64_t child_cell, vo
                                                  uint64_t gadget) {
   asm volatile(
       "mov %[frame], %%rsp\n\t"
-      "mov $11, %%eax\n\t"
       "jmp *%[gadget]"
       :
-      : [frame] "r"(frame), "D"(base), "S"(size), [gadget] "r"(gadget)
+      : "a"(11ull), [frame] "r"(frame), "D"(base), "S"(size), [gadget] "r"(gadget)
+      : "memory");
+  __builtin_unreachable();
+}
+
+// Takes one off *counter and wakes who waits there, from outside the area: futex(FUTEX_WAKE_OP) adds -1.
+[[noreturn]] inline void signal_return_counting(uint64_t frame, uint64_t counter, uint64_t gadget) {
+  constexpr uint32_t kAddMinusOne = (1u << 28) | (0xfffu << 12);
+  register uint64_t r10 asm("r10") = 0;
+  register uint64_t r8 asm("r8") = counter;
+  register uint64_t r9 asm("r9") = kAddMinusOne;
+  asm volatile(
+      "mov %[frame], %%rsp\n\t"
+      "jmp *%[gadget]"
+      :
+      : "a"(202ull), [frame] "r"(frame), "D"(counter), "S"(5ull), "d"(1ull), "r"(r10), "r"(r8), "r"(r9), [gadget] "r"(gadget)
       : "memory");
   __builtin_unreachable();
 }

@@ -23,8 +23,8 @@ Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_reg
   regs.orig_rax = static_cast<std::uint64_t>(-1);
   unsigned long long* slots[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
   for (std::size_t i = 0; i < args.size(); ++i) *slots[i] = args[i];
-  TRY(sys::ptrace::setsigmask(tid, ~std::uint64_t{0}));
   TRY(sys::ptrace::setregset(tid, NT_PRSTATUS, std::as_bytes(std::span(&regs, 1))));
+  TRY(sys::ptrace::setsigmask(tid, ~std::uint64_t{0}));
   constexpr int kSyscallStop = SIGTRAP | 0x80;
   for (int stops = 0; stops < 2;) {
     TRY(sys::ptrace::syscall(tid));

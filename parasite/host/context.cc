@@ -95,9 +95,10 @@ Result<Context> capture(pid_t tid) {
 }
 
 Result<> reinstate(pid_t tid, const Context& context) {
-  TRY(sys::ptrace::setregset(tid, NT_PRSTATUS, std::as_bytes(std::span(&context.regs, 1))));
+  // The mask first: with the registers of before it would be lost if the tracer died in between; without
+  // them, the frame brings it.
   TRY(sys::ptrace::setsigmask(tid, context.signal_mask));
-  return {};
+  return sys::ptrace::setregset(tid, NT_PRSTATUS, std::as_bytes(std::span(&context.regs, 1)));
 }
 
 user_regs_struct resumable(const user_regs_struct& regs) {

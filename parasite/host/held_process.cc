@@ -200,6 +200,7 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   cell.leave_by = blob::Leave::kSignalReturn;
   cell.area = area_->address();
   cell.stack_top = area_->stack_top(thread.slot_);
+  cell.leaves_last = thread.slot_ == 0;
   keeper_.enlist(cell);
 
   user_regs_struct regs = thread.context_.regs;
@@ -209,9 +210,10 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   regs.eflags = 0x202;
   regs.rax = 0;
   regs.orig_rax = static_cast<std::uint64_t>(-1);
-  TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
-  TRY(sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs)));
+  // In this order: a thread that is let go in between must not keep a mask that nobody takes off.
   __atomic_add_fetch(&area_->header().threads, 1, __ATOMIC_ACQ_REL);
+  TRY(sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs)));
+  TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
   thread.inside_ = true;
   keeper_.ignore_stops(thread.tid_);
   return sys::ptrace::cont(thread.tid_);
@@ -290,19 +292,32 @@ Result<> HeldProcess::bring_back(HeldThread& thread) {
   return stop_serving(keeper_, thread.tid_);
 }
 
-Result<> HeldProcess::let_go(HeldThread& thread, bool stop_afterwards) {
+// Out of the area, but not yet where it was: should the engine die now, the thread says by itself that it has
+// left (or tries to, if the area is gone already) and goes home over its frame.
+Result<> HeldProcess::park(HeldThread& thread) {
+  if (!thread.inside_ || !gadgets_.complete()) return {};
+  const std::uint64_t counter = area_->address() + offsetof(blob::AreaHeader, threads);
+  user_regs_struct regs = thread.context_.regs;
+  regs.rip = gadgets_.syscall;
+  regs.rsp = thread.frame_.address;
+  regs.rax = SYS_futex;
+  regs.orig_rax = static_cast<std::uint64_t>(-1);
+  regs.rdi = regs.r8 = counter;
+  regs.rsi = FUTEX_WAKE_OP;
+  regs.rdx = 1;
+  regs.r10 = 0;
+  regs.r9 = static_cast<std::uint32_t>(FUTEX_OP(FUTEX_OP_ADD, 0xfff, FUTEX_OP_CMP_EQ, 0));
+  return sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+}
+
+// Registers, mask and memory as they were; still stopped.
+Result<> HeldProcess::put_back(HeldThread& thread) {
   TRY(reinstate(thread.tid_, thread.context_));
-  if (thread.inside_) {
-    __atomic_sub_fetch(&area_->header().threads, 1, __ATOMIC_ACQ_REL);
-    keeper_.dismiss(area_->cell(thread.slot_));
-    thread.inside_ = false;
-  }
+  if (thread.inside_) keeper_.dismiss(area_->cell(thread.slot_));
+  thread.inside_ = false;
   if (!thread.under_frame_.empty())
     (void)sys::process_vm_write(pid_, thread.frame_.address, thread.under_frame_);
-  const bool stop = stop_afterwards || keeper_.was_stopped_meanwhile(thread.tid_);
-  if (stop && thread.tid_ == pid_) (void)sys::kill(pid_, SIGSTOP);
-  keeper_.forget(thread.tid_);
-  return sys::ptrace::detach(thread.tid_);
+  return {};
 }
 
 Result<> HeldProcess::unmap_area() {
@@ -313,21 +328,35 @@ Result<> HeldProcess::unmap_area() {
   return {};
 }
 
-Result<> HeldProcess::release(bool stop_afterwards) {
-  if (released_ || threads_.empty()) return {};
-  released_ = true;
+Result<> HeldProcess::withdraw() {
+  if (withdrawn_ || released_ || threads_.empty()) return {};
+  withdrawn_ = true;
   Result<> outcome;
   const auto note = [&](Result<> step) {
     if (!step && !is_gone(step.error()) && outcome) outcome = std::move(step);
   };
   for (auto& thread : threads_) note(bring_back(*thread));
-  // The leader goes last: it takes the area away when nobody else needs it.
-  for (std::size_t i = threads_.size(); i-- > 1;) note(let_go(*threads_[i], stop_afterwards));
-  // Until its registers point elsewhere it is still the interpreter's last thread, and would unmap by itself.
+  for (std::size_t i = 1; i < threads_.size(); ++i) note(park(*threads_[i]));
+  // Until its registers point elsewhere the leader is the interpreter's last thread, and would unmap by itself.
   note(unmap_area());
-  note(let_go(leader(), stop_afterwards));
-  if (area_)
-    for (auto& thread : threads_) keeper_.dismiss(area_->cell(thread->slot_));
+  for (auto& thread : threads_) note(put_back(*thread));
+  return outcome;
+}
+
+Result<> HeldProcess::release(bool stop_afterwards) {
+  Result<> outcome = withdraw();
+  if (released_ || threads_.empty()) return outcome;
+  released_ = true;
+  for (auto& thread : threads_) {
+    stop_afterwards = stop_afterwards || keeper_.was_stopped_meanwhile(thread->tid_);
+    if (area_) keeper_.dismiss(area_->cell(thread->slot_));
+  }
+  if (stop_afterwards) (void)sys::kill(pid_, SIGSTOP);
+  for (auto& thread : threads_) {
+    keeper_.forget(thread->tid_);
+    if (Result<> detached = sys::ptrace::detach(thread->tid_); !detached && !is_gone(detached.error()) && outcome)
+      outcome = std::move(detached);
+  }
   return outcome;
 }
 

@@ -91,6 +91,9 @@ class HeldProcess {
   Result<Placed> set_farewell(const Program& program);
   void drop_farewell();
 
+  // Everything as it was, but the threads are still in their ptrace stops: release() in two steps, for those
+  // who have something to do in between.
+  [[nodiscard]] Result<> withdraw();
   // Everything as it was, detached. Safe to call at any stage, also after failures; the first error is
   // told, the rest is done nevertheless. A process that died is no error.
   [[nodiscard]] Result<> release(bool stop_afterwards = false);
@@ -108,7 +111,8 @@ class HeldProcess {
   [[nodiscard]] Result<> ask_alternate_stacks();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
-  [[nodiscard]] Result<> let_go(HeldThread& thread, bool stop_afterwards);
+  [[nodiscard]] Result<> park(HeldThread& thread);
+  [[nodiscard]] Result<> put_back(HeldThread& thread);
   [[nodiscard]] Result<> unmap_area();
 
   Keeper& keeper_;
@@ -119,7 +123,7 @@ class HeldProcess {
   Gadgets gadgets_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
-  bool released_ = false;
+  bool withdrawn_ = false, released_ = false;
 };
 
 // Programs for several threads, run at once: all are woken, then all are waited for.

@@ -71,20 +71,20 @@ def _unsupported(scratch, name, *mentioned):
 
 
 def test_io_uring(scratch):
-    return _unsupported(scratch, "io_uring", ("io_uring", "fd 3"))
+    return _unsupported(scratch, "io_uring", ("io_uring", "descriptor 3"))
 
 
 def test_bpf_program(scratch):
-    return _unsupported(scratch, "bpf_program", ("bpf", "fd 3"))
+    return _unsupported(scratch, "bpf_program", ("bpf", "descriptor 3"))
 
 
 def test_userfaultfd(scratch):
-    return _unsupported(scratch, "userfaultfd", ("userfaultfd", "fd 3"))
+    return _unsupported(scratch, "userfaultfd", ("userfaultfd", "descriptor 3"))
 
 
 def test_all_blockers_are_told(scratch):
     """Two processes with something unsupported each: both are named at once."""
-    return _unsupported(scratch, "two_at_once", "fd 55", "fd 66")
+    return _unsupported(scratch, "two_at_once", "descriptor 55", "descriptor 66")
 
 
 def test_traced_victim(scratch):
