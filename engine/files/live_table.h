@@ -172,6 +172,7 @@ class LiveTable : public testing::Test {
     if (found == nullptr) ADD_FAILURE() << "descriptor " << number << " was not saved";
     return image.files.at(found->id());
   }
+  Result<images::Reader> image_reader(const images::ImageType& type) const { return in_->reader(type); }
   FilesRestore& restored() { return *restored_; }
   Result<int> reopen(int number, std::uint32_t files_id = 1) {
     return restored_->open(descriptor(number, files_id)->id());

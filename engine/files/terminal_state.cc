@@ -46,7 +46,10 @@ void to_image(const KernelTermios& from, pb::termios_entry* to) {
   to->set_c_line(from.c_line);
   to->set_c_ispeed(0);  // as the format has it: the speed is part of c_cflag
   to->set_c_ospeed(0);
-  for (const std::uint8_t c : from.c_cc) to->add_c_cc(c);
+  // The format has a word for each control character, but what it holds is their bytes, four to a word.
+  std::uint32_t words[std::size(from.c_cc)] = {};
+  std::memcpy(words, from.c_cc, sizeof from.c_cc);
+  for (const std::uint32_t word : words) to->add_c_cc(word);
 }
 
 Result<KernelTermios> from_image(const pb::termios_entry& from) {
@@ -58,8 +61,9 @@ Result<KernelTermios> from_image(const pb::termios_entry& from) {
   to.c_cflag = from.c_cflag();
   to.c_lflag = from.c_lflag();
   to.c_line = static_cast<std::uint8_t>(from.c_line());
-  for (std::size_t i = 0; i < std::size(to.c_cc); ++i)
-    to.c_cc[i] = static_cast<std::uint8_t>(from.c_cc(static_cast<int>(i)));
+  std::uint32_t words[std::size(to.c_cc)];
+  for (std::size_t i = 0; i < std::size(words); ++i) words[i] = from.c_cc(static_cast<int>(i));
+  std::memcpy(to.c_cc, words, sizeof to.c_cc);
   return to;
 }
 

@@ -90,6 +90,14 @@ TEST_F(TerminalTest, PairInTheTree) {
   ASSERT_TRUE(dump()) << blockers().front();
   end();
   load();
+  {
+    pb::tty_info_entry info;
+    auto infos = must(image_reader(images::kTtyInfo));
+    ASSERT_TRUE(must(infos.next(info)));
+    ASSERT_EQ(info.termios().c_cc_size(), 19);
+    EXPECT_EQ(info.termios().c_cc(0) & 0xff, 7u) << "four control characters to a word, as the format has it";
+    EXPECT_GT(info.termios().c_cc(0), 0xffu);
+  }
   const int slave = must(reopen(12)), master = must(reopen(11));
   must(restored().refill());
   EXPECT_EQ(must(sys::readlinkat(AT_FDCWD, format("/proc/self/fd/{}", slave))), slave_path(1));
