@@ -69,7 +69,8 @@ Birth::~Birth() {
 Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
   yard_.prepare(puppet.slot, true);
   slot_ = puppet.slot;
-  const MountPlan mounts = TRY(plan_mounts(context_));
+  MountPlan mounts = TRY(plan_mounts(context_));
+  TRY(open_archives(context_, mounts));
   const pid_t ns_pid = puppet.ns_tid;
   if (plan.create & abi::kCloneNewTime) {
     TRY(sys::unshare(static_cast<int>(abi::kCloneNewTime)));

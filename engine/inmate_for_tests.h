@@ -21,19 +21,27 @@ namespace dormouse::engine {
 // Does `work` in new namespaces `flags` (CLONE_NEW*), says how it went, and then waits to be killed.
 class Inmate {
  public:
-  Inmate(std::uint64_t flags, const std::function<Result<>()>& work) {
+  // `id_map`: for CLONE_NEWUSER, both maps as written to the kernel; the inmate is its root then.
+  Inmate(std::uint64_t flags, const std::function<Result<>()>& work, const std::string& id_map = "") {
     auto pipe = *sys::pipe2();
+    auto mapped = *sys::pipe2();
     int pidfd = -1;
     pid_ = *sys::clone3({.flags = flags | CLONE_PIDFD,
                          .pidfd = reinterpret_cast<std::uint64_t>(&pidfd),
                          .exit_signal = SIGCHLD});
     if (pid_ == 0) {
+      mapped.write_end.reset();
+      (void)sys::read_all(mapped.read_end.get());
+      if (!id_map.empty() && (::setgid(0) || ::setuid(0))) ::_exit(1);
       const Result<> outcome = work();
       (void)sys::write_all(pipe.write_end.get(), outcome ? "ok" : outcome.error().message());
       pipe.write_end.reset();
       for (;;) ::pause();
     }
     pidfd_ = Fd(pidfd);
+    for (const char* file : {"uid_map", "gid_map"})
+      if (!id_map.empty()) (void)sys::write_file(AT_FDCWD, format("/proc/{}/{}", pid_, file), id_map);
+    mapped.write_end.reset();
     pipe.write_end.reset();
     said_ = *sys::read_all(pipe.read_end.get());
   }

@@ -130,4 +130,17 @@ std::vector<OptionWord> split_options(std::string_view options) {
   return words;
 }
 
+std::string with_label(std::string_view options, std::string_view label) {
+  std::string text;
+  for (const auto& [key, value] : split_options(options)) {
+    if (!text.empty()) text += ',';
+    text += key;
+    if (!value) continue;
+    const std::string_view shown = key == "context" ? label : std::string_view(*value);
+    const std::string_view quote = shown.find(',') == std::string_view::npos ? "" : "\"";
+    text += format("={0}{1}{0}", quote, shown);
+  }
+  return text;
+}
+
 }  // namespace dormouse::engine

@@ -46,4 +46,7 @@ struct OptionWord {
 };
 std::vector<OptionWord> split_options(std::string_view options);
 
+// The same options with another SELinux label, where they have one (context=…).
+std::string with_label(std::string_view options, std::string_view label);
+
 }  // namespace dormouse::engine

@@ -55,5 +55,11 @@ TEST(MountFlags, SplitsOptionsWithQuotes) {
   EXPECT_TRUE(split_options("").empty());
 }
 
+TEST(MountFlags, ReplacesLabels) {
+  EXPECT_EQ(with_label("context=\"u:r:t:s0:c1,c2\",inode64,size=1k", "u:r:t:s0:c7,c8"),
+            "context=\"u:r:t:s0:c7,c8\",inode64,size=1k");
+  EXPECT_EQ(with_label("size=1k", "u:r:t:s0"), "size=1k");
+}
+
 }  // namespace
 }  // namespace dormouse::engine

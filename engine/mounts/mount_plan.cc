@@ -202,7 +202,8 @@ class Planner {
                          "checkpoint it as an external mount");
     step.kind = MountStep::Kind::kNew;
     step.source = item.device.empty() ? entry.source() : item.device;
-    step.options = entry.options();
+    step.options = options_.lsm_mount_context.empty() ? entry.options()
+                                                      : with_label(entry.options(), options_.lsm_mount_context);
     if (filesystem && filesystem->content == Content::kTmpfs) step.archive = entry.root_dev();
     return {};
   }

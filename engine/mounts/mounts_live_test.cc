@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <map>
 
@@ -27,7 +26,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr std::uint64_t kNamespaces =
+constexpr std::uint64_t kUsualNamespaces =
     CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
 
 // The tree of mounts without its numbers: one line for each mount, peers and file systems counted in order
@@ -67,8 +66,9 @@ class MountsLive : public ::testing::Test {
     char name[] = "/tmp/dormouse-mounts-XXXXXX";
     ASSERT_NE(::mkdtemp(name), nullptr);
     top_ = name;
+    ASSERT_EQ(::chmod(name, 0755), 0);
     for (const char* path : {"/images", "/root", "/root/proc", "/root/dev", "/root/sys", "/root/a", "/root/a/b",
-                             "/root/c", "/root/outside", "/outside", "/outside/sub"})
+                             "/root/c", "/root/outside", "/outside", "/outside/sub", "/root/with blank"})
       ASSERT_EQ(::mkdir((top_ + path).c_str(), 0755), 0);
     ASSERT_TRUE(make_file(top_ + "/root/file") && make_file(top_ + "/outside/file"));
     images_ = *sys::openat(AT_FDCWD, top_ + "/images", O_RDONLY | O_DIRECTORY);
@@ -113,29 +113,39 @@ class MountsLive : public ::testing::Test {
     auto out = images::OutputDirectory::open(images_.get()).value();
     DumpContext context{.options = dump_, .log = log_, .out = out, .tree = tree, .blockers = blockers};
     const MountTable table = MountTable::of(inmate.read("mountinfo")).value();
-    const auto begin = std::chrono::steady_clock::now();
     const auto saved = save_mounts(context, tree.root(), table, 7);
-    dump_time_ = std::chrono::steady_clock::now() - begin;
     std::vector<std::string> messages;
     if (!saved) messages.push_back(saved.error().message());
     for (const auto& error : std::move(blockers).take()) messages.push_back(error.message());
     return messages;
   }
 
-  Result<> restore() {
-    const auto in = TRY(images::InputDirectory::open(images_.get()));
+  // What the engine does before the builder is born, and what the builder does.
+  struct Prepared {
+    images::InputDirectory in;
     Image image;
-    auto reader = TRY(in.reader(images::kMountpoints, 7));
-    for (pb::mnt_entry entry; TRY(reader.next(entry));) image.mounts.push_back(entry);
-    const RestoreContext context{.options = restore_, .log = log_, .in = in, .image = image};
-    const auto plan = TRY(plan_mounts(context));
-    const auto begin = std::chrono::steady_clock::now();
-    auto built = TRY(build_mounts(context, plan));
+    MountPlan plan;
+  };
+  Result<Prepared> prepare() {
+    Prepared prepared{TRY(images::InputDirectory::open(images_.get())), {}, {}};
+    auto reader = TRY(prepared.in.reader(images::kMountpoints, 7));
+    for (pb::mnt_entry entry; TRY(reader.next(entry));) prepared.image.mounts.push_back(entry);
+    const RestoreContext context{.options = restore_, .log = log_, .in = prepared.in, .image = prepared.image};
+    prepared.plan = TRY(plan_mounts(context));
+    TRY(open_archives(context, prepared.plan));
+    return prepared;
+  }
+  Result<> restore(const Prepared& prepared) {
+    const RestoreContext context{.options = restore_, .log = log_, .in = prepared.in, .image = prepared.image};
+    auto built = TRY(build_mounts(context, prepared.plan));
     for (auto& [index, master] : built.terminals) (void)master.release();  // as long as the inmate lives
-    const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
-    if (const char* verbose = ::getenv("DORMOUSE_TEST_TIMES"))
-      ::dprintf(2, "%s mounts built in %.2f ms\n", verbose, took.count());
     return {};
+  }
+  // The failure, or "ok".
+  std::string restored() {
+    const auto prepared = prepare();
+    if (!prepared) return prepared.error().message();
+    return Inmate(namespaces_, [&] { return restore(*prepared); }, id_map_).said();
   }
 
   // Builds with `work`, saves, restores into a new inmate, and compares. `check` runs in the restored one, and
@@ -148,31 +158,34 @@ class MountsLive : public ::testing::Test {
       return enter_root();
     };
     {
-      const Inmate inmate(kNamespaces, build);
+      const Inmate inmate(namespaces_, build, id_map_);
       ASSERT_EQ(inmate.said(), "ok");
       ASSERT_THAT(save(inmate), ::testing::IsEmpty());
     }
-    const Inmate model(kNamespaces, [&]() -> Result<> {
+    const Inmate model(namespaces_, [&]() -> Result<> {
       TRY(build());
       return check();
-    });
+    }, id_map_);
     ASSERT_EQ(model.said(), "ok");
-    const Inmate again(kNamespaces, [&]() -> Result<> {
-      TRY(restore());
+    const auto prepared = prepare();
+    ASSERT_TRUE(prepared) << prepared.error().message();
+    const Inmate again(namespaces_, [&]() -> Result<> {
+      TRY(restore(*prepared));
       return check();
-    });
+    }, id_map_);
     ASSERT_EQ(again.said(), "ok");
     EXPECT_EQ(shape(again.read("mountinfo")), shape(model.read("mountinfo")));
   }
 
   std::string at(const std::string& path) const { return top_ + "/root" + path; }
 
+  std::uint64_t namespaces_ = kUsualNamespaces;
+  std::string id_map_;
   std::string top_, before_;
   Fd images_;
   CheckpointOptions dump_;
   RestoreOptions restore_{};
   NullLog log_;
-  std::chrono::duration<double, std::milli> dump_time_{};
 };
 
 TEST_F(MountsLive, BuildsAContainer) {
@@ -196,6 +209,7 @@ TEST_F(MountsLive, BuildsAContainer) {
         TRY(mount("tmpfs", at("/proc/acpi"), "tmpfs", MS_RDONLY));
         TRY(bind(at("/dev/null"), at("/proc/keys")));
         TRY(mount("tmpfs", at("/sys/firmware"), "tmpfs", MS_RDONLY));
+        TRY(mount("blanks too", at("/with blank"), "tmpfs", 0));
         return bind(top_ + "/outside", at("/outside"), MS_NODEV | MS_NOATIME);
       },
       []() -> Result<> {
@@ -210,7 +224,38 @@ TEST_F(MountsLive, BuildsAContainer) {
         TRY(expect((shm.st_mode & 07777) == 01777, "mode of /dev/shm"));
         return expect(::access("/outside/sub", F_OK) == 0, "/outside");
       });
-  if (::getenv("DORMOUSE_TEST_TIMES")) ::dprintf(2, "mounts saved in %.2f ms\n", dump_time_.count());
+}
+
+// As a rootless engine or a runtime with user namespaces does it: all owners are shifted.
+TEST_F(MountsLive, BuildsInAUserNamespace) {
+  namespaces_ |= CLONE_NEWUSER;
+  id_map_ = "0 100000 65536\n";
+  ASSERT_EQ(::chmod((top_ + "/images").c_str(), 0700), 0) << "out of the container's reach";
+  round_trip(
+      [&]() -> Result<> {
+        TRY(mount("proc", at("/proc"), "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC));
+        TRY(mount("sysfs", at("/sys"), "sysfs", MS_NOSUID | MS_NOEXEC | MS_NODEV | MS_RDONLY));
+        TRY(mount("tmpfs", at("/dev"), "tmpfs", MS_NOSUID, "mode=755,uid=7,gid=8"));
+        const Fd file = TRY(sys::openat(AT_FDCWD, at("/dev/file"), O_CREAT | O_WRONLY, 0640));
+        TRY(sys::fchownat(AT_FDCWD, at("/dev/file"), 5, 6));
+        TRY(sys::mkdirat(AT_FDCWD, at("/dev/pts"), 0755));
+        TRY(mount("devpts", at("/dev/pts"), "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,gid=5"));
+        return bind(at("/proc/sys"), at("/proc/sys"), MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+      },
+      []() -> Result<> {
+        const auto file = TRY(sys::fstatat(AT_FDCWD, "/dev/file"));
+        return expect(file.st_uid == 5 && file.st_gid == 6, "owner");
+      });
+}
+
+TEST_F(MountsLive, BuildsInACgroupNamespace) {
+  namespaces_ |= CLONE_NEWCGROUP;
+  const bool two = !sys::faccessat(AT_FDCWD, "/sys/fs/cgroup/cpu", F_OK);
+  round_trip([&]() -> Result<> {
+    if (two) return mount("cgroup", at("/a"), "cgroup2", MS_RDONLY);
+    TRY(mount("cgroup", at("/a/b"), "cgroup", MS_NOSUID, "cpu"));
+    return bind(at("/a/b"), at("/c"), MS_RDONLY);
+  });
 }
 
 TEST_F(MountsLive, KeepsWhatIsHidden) {
@@ -295,7 +340,7 @@ TEST_F(MountsLive, KeepsFollowingTheNode) {
   dump_.external_mounts = {{"/outside", "data"}};
   restore_.external_mounts = {{"data", top_ + "/outside"}};
   // Both inmates live in a copy of a namespace in which the outside is shared: the test's own node must not change.
-  const auto prepare = [&]() -> Result<> {
+  const auto share_outside = [&]() -> Result<> {
     TRY(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE));
     TRY(bind(top_ + "/outside", top_ + "/outside"));
     TRY(mount(nullptr, top_ + "/outside", nullptr, MS_SHARED));
@@ -306,8 +351,8 @@ TEST_F(MountsLive, KeepsFollowingTheNode) {
   };
   std::string expected;
   {
-    const Inmate inmate(kNamespaces, [&]() -> Result<> {
-      TRY(prepare());
+    const Inmate inmate(namespaces_, [&]() -> Result<> {
+      TRY(share_outside());
       TRY(mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE));
       TRY(bind(top_ + "/root", top_ + "/root"));
       TRY(bind(top_ + "/outside", at("/outside")));
@@ -319,16 +364,18 @@ TEST_F(MountsLive, KeepsFollowingTheNode) {
     ASSERT_THAT(expected, HasSubstr("master 1"));
     ASSERT_THAT(save(inmate), ::testing::IsEmpty());
   }
-  const Inmate again(kNamespaces, [&]() -> Result<> {
-    TRY(prepare());
-    return restore();
+  const auto prepared = prepare();
+  ASSERT_TRUE(prepared);
+  const Inmate again(namespaces_, [&]() -> Result<> {
+    TRY(share_outside());
+    return restore(*prepared);
   });
   ASSERT_EQ(again.said(), "ok");
   EXPECT_EQ(shape(again.read("mountinfo")), expected);
 }
 
 TEST_F(MountsLive, NamesAMissingMountPoint) {
-  const Inmate inmate(kNamespaces, [&]() -> Result<> {
+  const Inmate inmate(namespaces_, [&]() -> Result<> {
     TRY(open_root());
     TRY(mount("proc", at("/proc"), "proc", 0));
     return enter_root();
@@ -336,22 +383,22 @@ TEST_F(MountsLive, NamesAMissingMountPoint) {
   ASSERT_EQ(inmate.said(), "ok");
   ASSERT_THAT(save(inmate), ::testing::IsEmpty());
   ASSERT_EQ(::rmdir(at("/proc").c_str()), 0);
-  EXPECT_THAT(Inmate(kNamespaces, [&] { return restore(); }).said(), HasSubstr("mount /proc (id"));
+  EXPECT_THAT(restored(), HasSubstr("mount /proc (id"));
   // A link in its place must not lead anywhere.
   ASSERT_EQ(::symlink(top_.c_str(), at("/proc").c_str()), 0);
-  EXPECT_THAT(Inmate(kNamespaces, [&] { return restore(); }).said(), HasSubstr("mount /proc (id"));
+  EXPECT_THAT(restored(), HasSubstr("mount /proc (id"));
   ASSERT_EQ(::symlink("/tmp", at("/link").c_str()), 0);
 }
 
 TEST_F(MountsLive, LeavesNothingBehindWhenContentIsMissing) {
-  const Inmate inmate(kNamespaces, [&]() -> Result<> {
+  const Inmate inmate(namespaces_, [&]() -> Result<> {
     TRY(open_root());
     TRY(mount("t", at("/c"), "tmpfs", 0));
     return enter_root();
   });
   ASSERT_THAT(save(inmate), ::testing::IsEmpty());
   ASSERT_EQ(::system(("rm " + top_ + "/images/tmpfs-dev-*").c_str()), 0);
-  EXPECT_THAT(Inmate(kNamespaces, [&] { return restore(); }).said(),
+  EXPECT_THAT(restored(),
               AllOf(HasSubstr("tmpfs-dev-"), HasSubstr("of mount /c (id")));
 }
 

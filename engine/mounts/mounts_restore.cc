@@ -59,7 +59,7 @@ class Builder {
         mount = TRY(copy(AT_FDCWD, step.source));
         break;
       case MountStep::Kind::kNew:
-        mount = TRY(make(step));
+        mount = TRY(make(number));
         break;
       case MountStep::Kind::kBind:
         break;  // made when its provider was
@@ -89,7 +89,8 @@ class Builder {
     return sys::openat2(mounts_[number].get(), path, O_PATH | O_NOFOLLOW | O_CLOEXEC, kStrictly);
   }
 
-  Result<Fd> make(const MountStep& step) {
+  Result<Fd> make(int number) {
+    const MountStep& step = plan_.steps[number];
     const Fd context = TRY(sys::fsopen(step.type));
     if (!step.source.empty()) TRY(sys::fsconfig_string(context.get(), "source", step.source));
     for (const auto& [key, value] : split_options(step.options)) {
@@ -107,7 +108,7 @@ class Builder {
     const auto attributes = static_cast<unsigned>(step.attributes);
     const bool dress_later = step.archive && (attributes & MOUNT_ATTR_RDONLY);
     Fd mount = TRY(sys::fsmount(context.get(), dress_later ? 0 : attributes));
-    if (step.archive) TRY_OR(fill(mount.get(), *step.archive), std::move(e).owner(step.object()));
+    if (step.archive) TRY_OR(fill(mount.get(), number), std::move(e).owner(step.object()));
     if (read_only && step.archive) {
       TRY(sys::fsconfig_flag(context.get(), "ro"));
       TRY(sys::fsconfig_reconfigure(context.get()));
@@ -134,9 +135,8 @@ class Builder {
     }
   }
 
-  [[nodiscard]] Result<> fill(int mount, std::uint32_t archive) {
-    Fd file = TRY(context_.in.open_raw(images::kTmpfsDev, archive));
-    return restore_tmpfs(mount, std::move(file), context_.log);
+  [[nodiscard]] Result<> fill(int mount, int number) {
+    return restore_tmpfs(mount, TRY(sys::duplicate(plan_.archives[number].get())), context_.log);
   }
 
   [[nodiscard]] static Result<> set_attributes(int mount, std::uint64_t attributes,
@@ -223,6 +223,17 @@ class Builder {
 };
 
 }  // namespace
+
+Result<> open_archives(const RestoreContext& context, MountPlan& plan) {
+  plan.archives.resize(plan.steps.size());
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    const MountStep& step = plan.steps[i];
+    if (step.archive)
+      plan.archives[i] = TRY_OR(context.in.open_raw(images::kTmpfsDev, *step.archive),
+                                std::move(e).owner(step.object()));
+  }
+  return {};
+}
 
 Result<BuiltMounts> build_mounts(const RestoreContext& context, const MountPlan& plan) {
   if (plan.empty()) return BuiltMounts();

@@ -23,8 +23,12 @@ struct MountPlan {
   bool empty() const;                // nothing is to be built
   std::vector<MountStep> steps;      // in the order they are carried out
   std::vector<SharingGroup> groups;  // masters before those that follow them
+  std::vector<Fd> archives;          // by step; see open_archives()
 };
 Result<MountPlan> plan_mounts(const RestoreContext& context);
+// Opens the files with the content of tmpfs instances: from inside a user namespace, the images may be out of
+// reach. To be called by the engine, before the process that builds is born.
+[[nodiscard]] Result<> open_archives(const RestoreContext& context, MountPlan& plan);
 // One line for each step, for people.
 std::vector<std::string> describe_plan(const MountPlan& plan);
 

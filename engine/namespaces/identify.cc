@@ -21,10 +21,10 @@ class NamespaceCounter {
     }
     return ids;
   }
-  // A time namespace comes in force for children first; somebody between the two cannot be saved.
-  Result<bool> between_times(int proc) {
-    const auto now = TRY(inode_of(proc, "ns/time"));
-    const auto next = TRY(inode_of(proc, "ns/time_for_children"));
+  // Pid and time namespaces come in force for children first; somebody in between cannot be saved.
+  Result<bool> children_differ(int proc, const char* kind) {
+    const auto now = TRY(inode_of(proc, format("ns/{}", kind)));
+    const auto next = TRY(inode_of(proc, format("ns/{}_for_children", kind)));
     return now != next;
   }
 
@@ -68,11 +68,12 @@ Result<NamespacesDump> NamespacesDump::identify(DumpContext& context) {
     if (!task->alive()) continue;
     const NamespaceIds ids =
         TRY_OR(counter.ids_in(task->proc.get()), std::move(e).object("namespaces").owner(task->name()));
-    if (TRY(counter.between_times(task->proc.get())))
-      context.blockers.add(Error::unsupported("its children would live in another one")
-                               .object("time namespace")
-                               .owner(task->name())
-                               .remedy("not supported"));
+    for (const char* kind : {"pid", "time"})
+      if (TRY(counter.children_differ(task->proc.get(), kind)))
+        context.blockers.add(Error::unsupported("its children would live in another one")
+                                 .object(format("{} namespace", kind))
+                                 .owner(task->name())
+                                 .remedy("not supported"));
     for (const auto& kind : kNamespaceKinds) {
       if (task.get() == &root) {
         if (ids.*kind.id != dump.outside_.*kind.id) dump.own_ |= kind.flag;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -46,12 +47,19 @@ class NamespacesDump {
 
 // Restore: which CLONE_NEW* flags the root task is created with, and which namespaces are entered instead
 // (options.join_namespaces, inherited external namespaces), from the image and the options.
+struct NamespaceContents;
 struct NamespacePlan {
+  NamespacePlan();
+  NamespacePlan(NamespacePlan&&) noexcept;
+  NamespacePlan& operator=(NamespacePlan&&) noexcept;
+  ~NamespacePlan();
   // CLONE_NEWTIME is special: unshare() it, write_time_offsets(), then clone. It is there whenever the clocks
   // were saved, so that monotonic time goes on from where it was, own time namespace or not.
   std::uint64_t create = 0;
   // setns() to these before the clone, in this order. Owned by the plan.
   std::vector<std::pair<Fd, std::uint64_t /*CLONE_NEW flag*/>> enter;
+  // What fill_namespaces() writes, read beforehand: from inside a user namespace, the images may be out of reach.
+  std::unique_ptr<NamespaceContents> contents;
 };
 Result<NamespacePlan> plan_namespaces(const RestoreContext& context);
 

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "engine/namespaces/ipc_limits.h"
 #include "images/schema/namespaces.pb.h"
 #include "images/schema/network.pb.h"
 #include "kernel/abi.h"
@@ -27,6 +28,11 @@ class PlanNamespaces : public ::testing::Test {
     ids(*image_.inventory.mutable_root_ids(), 1, 2, 3, 4, 5, 6, 7, 8);
     // What runc makes, on a node with cgroup v1.
     ids(image_.tasks.emplace_back().ids, 9, 10, 11, 12, 5, 13, 7, 8);
+    pb::utsns_entry names;
+    names.set_nodename("node");
+    names.set_domainname("domain");
+    save(images::kUtsns, 12, names);
+    save(images::kIpcnsVar, 11, read_ipc_limits().value());
   }
   void TearDown() override { ::system(("rm -rf " + top_).c_str()); }
 
@@ -61,6 +67,11 @@ class PlanNamespaces : public ::testing::Test {
     const auto planned = plan();
     return planned ? "(none)" : planned.error().message();
   }
+  std::uint64_t created() {
+    const auto planned = plan();
+    EXPECT_TRUE(planned) << planned.error().message();
+    return planned ? planned->create : 0;
+  }
   static std::vector<std::uint64_t> entered(const NamespacePlan& plan) {
     std::vector<std::uint64_t> flags;
     for (const auto& [fd, flag] : plan.enter) flags.push_back(flag);
@@ -86,16 +97,16 @@ TEST_F(PlanNamespaces, MakesWhatWasOwn) {
 
 TEST_F(PlanNamespaces, KeepsClocksGoing) {
   save_clocks(0);
-  EXPECT_EQ(plan()->create, kRunc | abi::kCloneNewTime);
+  EXPECT_EQ(created(), kRunc | abi::kCloneNewTime);
   options_.join_namespaces = {{.kind = "time", .path = "/proc/self/ns/time", .extra = ""}};
-  EXPECT_EQ(plan()->create, kRunc);
+  EXPECT_EQ(created(), kRunc);
 }
 
 TEST_F(PlanNamespaces, LeavesClocksAloneThatWereNotSaved) {
   image_.tasks.front().ids.set_time_ns_id(14);
-  EXPECT_EQ(plan()->create, kRunc);
+  EXPECT_EQ(created(), kRunc);
   save_clocks(14);
-  EXPECT_EQ(plan()->create, kRunc | abi::kCloneNewTime);
+  EXPECT_EQ(created(), kRunc | abi::kCloneNewTime);
 }
 
 TEST_F(PlanNamespaces, JoinsInsteadOfMaking) {
@@ -134,9 +145,14 @@ TEST_F(PlanNamespaces, TakesInheritedOnes) {
   EXPECT_NE(planned->enter.front().first.get(), file.get()) << "the caller's descriptor stays the caller's";
 }
 
+TEST_F(PlanNamespaces, NamesWhatIsMissing) {
+  image_.tasks.front().ids.set_uts_ns_id(33);
+  EXPECT_THAT(failure(), HasSubstr("utsns-33.img"));
+}
+
 TEST_F(PlanNamespaces, MakesNothingForPlainTasks) {
   ids(image_.tasks.front().ids, 1, 2, 3, 4, 5, 6, 7, 8);
-  EXPECT_EQ(plan()->create, 0u);
+  EXPECT_EQ(created(), 0u);
 }
 
 }  // namespace

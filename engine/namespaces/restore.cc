@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -49,6 +50,20 @@ std::uint32_t clocks_number(const RestoreContext& context) {
   return saved_own(context) & abi::kCloneNewTime ? root_ids(context).time : 0;
 }
 
+}  // namespace
+
+struct NamespaceContents {
+  pb::utsns_entry names;
+  pb::ipc_var_entry limits;
+  std::optional<bool> loopback_up;
+};
+NamespacePlan::NamespacePlan() = default;
+NamespacePlan::NamespacePlan(NamespacePlan&&) noexcept = default;
+NamespacePlan& NamespacePlan::operator=(NamespacePlan&&) noexcept = default;
+NamespacePlan::~NamespacePlan() = default;
+
+namespace {
+
 class Planner {
  public:
   explicit Planner(const RestoreContext& context) : context_(context), options_(context.options) {}
@@ -64,6 +79,7 @@ class Planner {
       TRY_OR(enter_joined(join), std::move(e).object(format("{} namespace {}", join.kind, join.path)));
     // The user namespace last: afterwards, the right to enter the others may be gone.
     std::ranges::stable_partition(plan_.enter, [](const auto& pair) { return pair.second != CLONE_NEWUSER; });
+    TRY(read_contents());
     return std::move(plan_);
   }
 
@@ -119,41 +135,45 @@ class Planner {
     return {};
   }
 
+  [[nodiscard]] Result<> read_contents() {
+    plan_.contents = std::make_unique<NamespaceContents>();
+    NamespaceContents& contents = *plan_.contents;
+    const NamespaceIds ids = root_ids(context_);
+    if (plan_.create & CLONE_NEWUTS) TRY(context_.in.read(images::kUtsns, ids.uts, contents.names));
+    if (plan_.create & CLONE_NEWIPC) {
+      for (const auto* type : {&images::kIpcnsShm, &images::kIpcnsMsg, &images::kIpcnsSem})
+        if (context_.in.exists(*type, ids.ipc))
+          return fail(Error::unsupported("it has System V objects, which cannot be restored")
+                          .object("ipc namespace")
+                          .remedy("not supported"));
+      TRY(context_.in.read(images::kIpcnsVar, ids.ipc, contents.limits));
+    }
+    if (plan_.create & CLONE_NEWNET && context_.in.exists(images::kNetdev, ids.net)) TRY(read_links(ids.net));
+    return {};
+  }
+
+  [[nodiscard]] Result<> read_links(std::uint32_t id) {
+    auto reader = TRY(context_.in.reader(images::kNetdev, id));
+    for (pb::net_device_entry device; TRY(reader.next(device));) {
+      if (device.type() == pb::LOOPBACK) plan_.contents->loopback_up = device.flags() & IFF_UP;
+      else if (!(options_.empty_namespaces & CLONE_NEWNET))
+        return fail(Error::unsupported("a link of this kind cannot be restored")
+                        .object(format("link {}", device.name()))
+                        .remedy("let the runtime restore the network: --empty-ns net"));
+    }
+    return {};
+  }
+
   const RestoreContext& context_;
   const RestoreOptions& options_;
   NamespacePlan plan_;
 };
 
-[[nodiscard]] Result<> fill_names(const RestoreContext& context, std::uint32_t id) {
-  pb::utsns_entry entry;
-  TRY(context.in.read(images::kUtsns, id, entry));
+[[nodiscard]] Result<> fill_names(const pb::utsns_entry& entry) {
   if (::sethostname(entry.nodename().data(), entry.nodename().size()) == -1)
     return fail(Error::kernel("sethostname", errno));
   if (::setdomainname(entry.domainname().data(), entry.domainname().size()) == -1)
     return fail(Error::kernel("setdomainname", errno));
-  return {};
-}
-
-[[nodiscard]] Result<> fill_ipc(const RestoreContext& context, std::uint32_t id) {
-  for (const auto* type : {&images::kIpcnsShm, &images::kIpcnsMsg, &images::kIpcnsSem})
-    if (context.in.exists(*type, id))
-      return fail(Error::unsupported("it has System V objects, which cannot be restored").remedy("not supported"));
-  pb::ipc_var_entry entry;
-  TRY(context.in.read(images::kIpcnsVar, id, entry));
-  return write_ipc_limits(entry, context.log);
-}
-
-// A new namespace has its loopback down.
-[[nodiscard]] Result<> fill_network(const RestoreContext& context, std::uint32_t id) {
-  if (!context.in.exists(images::kNetdev, id)) return {};
-  auto reader = TRY(context.in.reader(images::kNetdev, id));
-  for (pb::net_device_entry device; TRY(reader.next(device));) {
-    if (device.type() == pb::LOOPBACK) TRY(netns::set_loopback(device.flags() & IFF_UP));
-    else if (!(context.options.empty_namespaces & CLONE_NEWNET))
-      return fail(Error::unsupported("a link of this kind cannot be restored")
-                      .object(format("link {}", device.name()))
-                      .remedy("let the runtime restore the network: --empty-ns net"));
-  }
   return {};
 }
 
@@ -177,13 +197,15 @@ std::string id_map_text(const google::protobuf::RepeatedPtrField<pb::uid_gid_ext
 Result<NamespacePlan> plan_namespaces(const RestoreContext& context) { return Planner(context).run(); }
 
 Result<> fill_namespaces(const RestoreContext& context, const NamespacePlan& plan) {
-  const NamespaceIds ids = root_ids(context);
+  if (!plan.contents) return {};
+  const NamespaceContents& contents = *plan.contents;
   if (plan.create & CLONE_NEWUTS)
-    TRY_OR(fill_names(context, ids.uts), std::move(e).object("uts namespace"));
+    TRY_OR(fill_names(contents.names), std::move(e).object("uts namespace"));
   if (plan.create & CLONE_NEWIPC)
-    TRY_OR(fill_ipc(context, ids.ipc), std::move(e).object("ipc namespace"));
-  if (plan.create & CLONE_NEWNET)
-    TRY_OR(fill_network(context, ids.net), std::move(e).object("net namespace"));
+    TRY_OR(write_ipc_limits(contents.limits, context.log), std::move(e).object("ipc namespace"));
+  // A new one has it down.
+  if (contents.loopback_up)
+    TRY_OR(netns::set_loopback(*contents.loopback_up), std::move(e).object("net namespace"));
   return {};
 }
 
