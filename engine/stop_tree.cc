@@ -113,7 +113,12 @@ Result<> TreeStopper::wait_one(std::size_t index, parasite::Deadline deadline) {
     for (std::size_t i = 0; same && *same == 0 && i < stopped_.tree.tasks.size(); ++i) {
       if (stopped_.tree.tasks[i].get() != child || !stopped_.held[i]) continue;
       TRY(stopped_.held[i]->wait_stopped(deadline));
-      if (const Result<> ran = stopped_.held[i]->run_to_exec(deadline); !ran && !is_gone(ran.error())) return ran;
+      const Result<> ran = stopped_.held[i]->run_to_exec(deadline);
+      if (!ran && ran.error().is_kernel(ETIMEDOUT))
+        return fail(Error::unsupported(format("waits in vfork() for process {}, which runs in its memory", child->pid))
+                        .object("main thread").owner(stopped_.tree.tasks[index]->name())
+                        .remedy("try again when that process has executed its program, or raise --timeout"));
+      if (!ran && !is_gone(ran.error())) return ran;
     }
   }
   return stopped_.held[index]->wait_stopped(deadline);

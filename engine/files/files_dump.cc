@@ -50,6 +50,11 @@ struct FilesDump::State {
 
 Result<> FilesDump::State::save_descriptor(const Task& task, int number, pb::fdinfo_entry& record) {
   const OpenFile file = TRY(examine_descriptor(task, number));
+  // Losing a lock without a word would let two have what only one may.
+  for (const std::string& line : file.info.rest)
+    if (line.starts_with("lock:"))
+      return fail(file.failed(Error::unsupported("holds a lock on the file, which cannot be saved yet")
+                                  .remedy("release it before the checkpoint")));
   const auto [known, is_new] =
       TRY_OR(identities.find_or_add(file, saver->next_id()), file.failed(std::move(e)));
   if (is_new) {

@@ -13,6 +13,7 @@
 #include <map>
 
 #include "base/format.h"
+#include "base/text.h"
 #include "engine/inmate_for_tests.h"
 #include "engine/mounts/mount_plan.h"
 #include "engine/mounts/mounts_dump.h"
@@ -81,7 +82,14 @@ class MountsLive : public ::testing::Test {
     EXPECT_EQ(node(), before_) << "the node's own mounts are as they were";
     ::system(("rm -rf " + top_).c_str());
   }
-  static std::string node() { return *sys::read_file(AT_FDCWD, "/proc/self/mountinfo"); }
+  // The node's mounts under this test's directory; others come and go with other tests.
+  std::string node() const {
+    std::string own;
+    const std::string text = *sys::read_file(AT_FDCWD, "/proc/self/mountinfo");
+    for (const auto line : split(text, '\n'))
+      if (line.find(top_) != std::string_view::npos) own += std::string(line) + '\n';
+    return own;
+  }
   static bool make_file(const std::string& path) {
     return Fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0644)).get() >= 0;
   }

@@ -134,6 +134,7 @@ Result<> HeldProcess::run_to_exec(Deadline deadline) {
 Result<> HeldProcess::capture_contexts() {
   for (auto& thread : threads_) {
     thread->context_ = TRY_OR(capture(thread->tid_), std::move(e).owner(name_));
+    thread->captured_ = true;
     if (thread->context_.regs.cs != kUser64)
       return fail(Error::unsupported("32-bit code").object(format("thread {}", thread->tid_)).owner(name_)
                       .remedy("only 64-bit x86 tasks can be checkpointed"));
@@ -312,6 +313,7 @@ Result<> HeldProcess::park(HeldThread& thread) {
 
 // Registers, mask and memory as they were; still stopped.
 Result<> HeldProcess::put_back(HeldThread& thread) {
+  if (!thread.captured_) return {};  // never touched
   TRY(reinstate(thread.tid_, thread.context_));
   if (thread.inside_) keeper_.dismiss(area_->cell(thread.slot_));
   thread.inside_ = false;
@@ -353,6 +355,9 @@ Result<> HeldProcess::release(bool stop_afterwards) {
   }
   if (stop_afterwards) (void)sys::kill(pid_, SIGSTOP);
   for (auto& thread : threads_) {
+    // One that was asked to stop and has not yet (a failure came first) must do so to be detached.
+    if (!thread->stopped_ && !keeper_.died(thread->tid_))
+      (void)keeper_.wait_stop(thread->tid_, within(std::chrono::milliseconds(200)));
     keeper_.forget(thread->tid_);
     if (Result<> detached = sys::ptrace::detach(thread->tid_); !detached && !is_gone(detached.error()) && outcome)
       outcome = std::move(detached);

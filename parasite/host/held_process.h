@@ -50,6 +50,7 @@ class HeldThread {
   stack_t alternate_stack_{};
   std::uint32_t slot_ = 0;
   bool stopped_ = false;  // in the stop that was asked for
+  bool captured_ = false;  // context_ is its own
   bool inside_ = false;   // serving the interpreter
   SignalFrame frame_;
   std::vector<std::byte> under_frame_;  // what stood where the frame is
