@@ -69,7 +69,7 @@ def sweep_dump(man, scratch, *more, also=lambda: None):
     """Kills a dump at every point; the victim must be unchanged after each, and then still be able to be
     dumped, restored and pass."""
     images = scratch / "images"
-    before = tasks.snapshot(man.root_pid, at_rest=True)
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
     counts = count_calls(dump_command(man, images, *more), scratch / "calls")
     expect("ptrace" in counts, f"the engine makes no ptrace call: {counts}")
     expect_unchanged(before, man.root_pid, "after the dump under strace")
@@ -119,7 +119,7 @@ def test_dump_at_any_time(scratch):
     """As above, by the clock: delays from nothing to longer than a dump takes."""
     man = start("threads_with_tls", scratch / "victim")
     images = scratch / "images"
-    before = tasks.snapshot(man.root_pid, at_rest=True)
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
     begin = time.monotonic()
     subprocess.run(dump_command(man, images), check=True, stdout=subprocess.DEVNULL)
     duration = time.monotonic() - begin
@@ -176,7 +176,7 @@ def test_frozen_cgroup_is_thawed(scratch):
 def sweep_restore(man, scratch):
     """Kills a restore at every point: afterwards there is nothing of it, or all of it."""
     images = scratch / "images"
-    whole = tasks.snapshot(man.root_pid)
+    whole = tasks.stable_snapshot(man.root_pid)
     dumped = tasks.identities(man.root_pid)
     engine.Engine(engine.ours(), images).dump(man.root_pid, *man.dump_arguments)
     victim.wait_until_gone(dumped)

@@ -55,7 +55,7 @@ def check_lines(failure, *mentioned, owner=True):
 
 def dump_is_refused(man, images, *mentioned, arguments=(), **more):
     """Also: the victim is as it was, and what stands in the directory does not look like a checkpoint."""
-    before = tasks.snapshot(man.root_pid, at_rest=True)
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
     try:
         engine.Engine(engine.ours(), images).dump(man.root_pid, *man.dump_arguments, *arguments)
     except engine.Failed as failure:

@@ -172,7 +172,7 @@ def snapshot(root, at_rest=False):
             for key, value in _thread_facts(pid, tid).items():
                 out[f"{name}/{inner}/{key}"] = value
             if at_rest:
-                out[f"{name}/{inner}/syscall"] = read(f"{base}/task/{tid}/syscall")
+                out[f"{name}/{inner}/syscall"] = (read(f"{base}/task/{tid}/syscall") or b"").decode()
         if pid != root:
             parent = shown["PPid"]
             out[f"{name}/parent"] = status(parent).get("NSpid", "?").split()[-1]
@@ -194,14 +194,28 @@ def snapshot(root, at_rest=False):
     return out
 
 
-_RESTART_SYSCALL = b"219"  # on x86-64
+_RESTART_SYSCALL = "219"  # on x86-64
 
 
 def _same_wait(old, new):
-    """A wait with a timeout that any stop has interrupted goes on as restart_syscall, with the same arguments: the
-    kernel's own way to wait for what is left of the time."""
-    return (isinstance(old, bytes) and isinstance(new, bytes) and new.split()[:1] == [_RESTART_SYSCALL]
-            and old.split()[1:] == new.split()[1:])
+    """Two looks at /proc/…/syscall: a task caught on its way says nothing, and a wait with a timeout that any stop
+    has interrupted goes on as restart_syscall, with the same arguments: the kernel's own way."""
+    if "running" in (old.strip(), new.strip()):
+        return True
+    restarted = new.split()[:1] == [_RESTART_SYSCALL] or old.split()[:1] == [_RESTART_SYSCALL]
+    return restarted and old.split()[1:] == new.split()[1:]
+
+
+def stable_snapshot(root, at_rest=False, seconds=2):
+    """A snapshot that did not change for a moment: a thread that was just started may still be on its way."""
+    deadline = time.monotonic() + seconds
+    now = snapshot(root, at_rest)
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        last, now = now, snapshot(root, at_rest)
+        if not differences(last, now):
+            break
+    return now
 
 
 def differences(before, after):

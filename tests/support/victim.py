@@ -173,7 +173,9 @@ class NamespacedVictim(Victim):
             (root / "dev" / name).chmod(0o666)
         self.root = root
         self.bind = None  # (folder outside, mount point inside)
-        self.restore_arguments = ["--root", str(root)]
+        # As runtimes do: the network namespace is made anew, its links are somebody else's business.
+        self.dump_arguments = ["--empty-ns", "net"]
+        self.restore_arguments = ["--empty-ns", "net", "--root", str(root)]
 
     def state(self):
         return self.root / "state"

@@ -1,3 +1,4 @@
+// driver: --option=--file-locks
 #include <fcntl.h>
 #include <sys/file.h>
 

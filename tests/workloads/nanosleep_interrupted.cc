@@ -1,3 +1,4 @@
+// driver: --moving
 #include <pthread.h>
 #include <time.h>
 

@@ -1,3 +1,4 @@
+// flavours: namespaces
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
