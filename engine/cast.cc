@@ -152,6 +152,12 @@ Result<> Cast::run(const Actor& actor, const parasite::Program& program) {
 Result<> Cast::open_files() {
   Fd root = TRY(sys::openat(AT_FDCWD, format("/proc/{}/root", root_pid_), O_PATH | O_DIRECTORY));
   files_.emplace(TRY(FilesRestore::begin(context_, std::move(root))));
+  files_->set_pid_lookup([this](pid_t ns_pid) -> pid_t {
+    for (const Actor& actor : actors_)
+      for (const parasite::Puppet& puppet : actor.threads)
+        if (puppet.ns_tid == ns_pid) return puppet.tid;
+    return 0;
+  });
   shared_ = TRY(SharedMemory::make(context_));
   pages_restored_ += shared_->pages();
   return {};

@@ -7,6 +7,7 @@
 
 #include "cgroups/restore.h"
 #include "engine/birth.h"
+#include "engine/files/epoll.h"
 #include "engine/files/files_restore.h"
 #include "engine/memory/memory_plan.h"
 #include "engine/memory/shared_memory.h"
@@ -35,6 +36,7 @@ class Cast {
   std::uint64_t pages_restored() const { return pages_restored_; }
   void hand_over() {
     cgroups_->commit();
+    files_->keep();
     handed_over_ = true;
   }
 
@@ -81,6 +83,7 @@ class Cast {
   Family family_;
   std::vector<Actor> actors_;
   std::optional<FilesRestore> files_;
+  std::map<std::uint32_t, std::vector<EpollWatch>> watches_;  // by files_id
   std::optional<SharedMemory> shared_;
   Vdso vdso_;
   std::uint64_t scratch_ = 0;

@@ -3,6 +3,8 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -16,6 +18,7 @@
 namespace dormouse::engine {
 
 Result<> Cast::install_files() {
+  watches_ = epoll_watches(context_.image);
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(install_files(actor));
   return files_->refill();
@@ -32,9 +35,22 @@ Result<> Cast::install_files(Actor& actor) {
   const int cwd = static_cast<int>(descriptors.size()), root = cwd + 1;
   descriptors.push_back(TRY_OR(files_->open(actor.image->fs->cwd_id()), std::move(e).owner(actor.threads.front().name)));
   descriptors.push_back(TRY_OR(files_->open(actor.image->fs->root_id()), std::move(e).owner(actor.threads.front().name)));
+  std::optional<FilesRestore::ControllingTerminal> terminal;
+  if (actor.family->makes_session)
+    terminal = TRY(files_->controlling_terminal(static_cast<pid_t>(actor.image->tree.sid())));
+  if (terminal) descriptors.push_back(terminal->fd);
   TRY(hand_out(actor.threads.front(), descriptors));
 
   parasite::Program program;
+  if (terminal) {
+    const int number = root + 1;
+    program.call("take the controlling terminal", SYS_ioctl, {number, TIOCSCTTY, 0});
+    if (terminal->foreground_group != 0) {
+      const auto group = program.value(std::int64_t{terminal->foreground_group});
+      program.call("set the foreground group", SYS_ioctl, {number, TIOCSPGRP, group});
+    }
+    program.call("", SYS_close, {number});
+  }
   if (context_.image.files.at(actor.image->fs->root_id()).reg().name() != "/") {
     const auto here = program.text(".");
     program.call("go to the root directory", SYS_fchdir, {root});
@@ -52,6 +68,16 @@ Result<> Cast::install_files(Actor& actor) {
       program.call("", SYS_close, {i});
     } else if (cloexec) {
       program.call(format("close descriptor {} on exec", number), SYS_fcntl, {number, F_SETFD, FD_CLOEXEC});
+    }
+  }
+  if (const auto watches = watches_.find(actor.image->ids.files_id()); watches != watches_.end()) {
+    for (const EpollWatch& watch : watches->second) {
+      struct [[gnu::packed]] {  // struct epoll_event of x86-64
+        std::uint32_t events;
+        std::uint64_t data;
+      } event{watch.events, watch.data};
+      program.call(format("watch descriptor {} with epoll {}", watch.target, watch.epoll), SYS_epoll_ctl,
+                   {watch.epoll, EPOLL_CTL_ADD, watch.target, program.value(event)});
     }
   }
   program.call("close the service socket", SYS_close, {service_.number});

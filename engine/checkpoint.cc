@@ -128,6 +128,7 @@ Result<> Checkpoint::run() {
   TRY(save_inventory());
   TRY(seal());                   // from here on it is a checkpoint
   TRY(notify("post-dump"));
+  files_->keep();                // names made in the file system stay for the restore
   if (options_.after == AfterDump::kKill) unlock.cancel();
   TRY(release());
   TRY(write_dump_stats(options_, report_));

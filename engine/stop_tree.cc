@@ -127,7 +127,9 @@ Result<> TreeStopper::wait_one(std::size_t index, parasite::Deadline deadline) {
 Result<> TreeStopper::wait_all(parasite::Deadline deadline) {
   for (std::size_t i = 0; i < stopped_.held.size(); ++i) {
     if (!stopped_.held[i]) continue;
-    Result<> waited = wait_one(i, deadline);
+    // One that ended before its first thread was seized has none.
+    const bool ended = i > 0 && stopped_.held[i]->threads().empty();
+    Result<> waited = ended ? Result<>(fail(Error::task_died("it ended"))) : wait_one(i, deadline);
     if (waited) continue;
     // A child that ended meanwhile is a zombie now, which is a state like any other.
     if (i == 0 || !is_gone(waited.error())) return waited;

@@ -73,10 +73,15 @@ int TimerFile::type() const { return pb::TIMERFD; }
 bool TimerFile::matches(const OpenFile& file) const { return file.link == "anon_inode:[timerfd]"; }
 
 Result<> TimerFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) {
+  // Periods that have passed since the first expiry are counted only when somebody asks.
+  itimerspec asked{};
+  (void)::timerfd_gettime(file.fd.get(), &asked);
+  const auto info = TRY(proc::parse_fdinfo(
+      TRY(sys::read_file(AT_FDCWD, format("/proc/self/fdinfo/{}", file.fd.get())))));
   const auto clock = file.number_in_fdinfo("clockid", 10);
-  const auto ticks = file.number_in_fdinfo("ticks", 10);
+  const auto ticks = parse_number<std::uint64_t>(trim(info.value("ticks").value_or("")));
   const auto flags = file.number_in_fdinfo("settime flags", 8);
-  const auto value = parse_time(file.info.value("it_value"));
+  const auto value = parse_time(info.value("it_value"));
   const auto interval = parse_time(file.info.value("it_interval"));
   if (!clock || !ticks || !flags || !value || !interval)
     return fail(file.blocked("has a state that the kernel does not tell", "use a newer kernel"));
