@@ -34,11 +34,14 @@ Result<bool> reported_frozen(int events) {
 
 // Whether the group itself was asked to freeze, as opposed to one above it.
 Result<bool> frozen_by_itself(int directory, Freezer::Version version) {
-  if (version == Freezer::Version::kV2)
-    return trim(TRY(sys::read_file(directory, "cgroup.freeze"))) == "1";
+  if (version == Freezer::Version::kV2) {
+    const std::string state = TRY(sys::read_file(directory, "cgroup.freeze"));
+    return trim(state) == "1";
+  }
   const auto self = sys::read_file(directory, "freezer.self_freezing");  // Linux 3.8
   if (self) return trim(*self) == "1";
-  return trim(TRY(sys::read_file(directory, "freezer.state"))) != "THAWED";
+  const std::string state = TRY(sys::read_file(directory, "freezer.state"));
+  return trim(state) != "THAWED";
 }
 
 Result<bool> frozen_by_parent(int directory, Freezer::Version version) {
