@@ -14,6 +14,7 @@
 #include "kernel/process.h"
 #include "kernel/wait.h"
 #include "oci/cgroup_settings.h"
+#include "shim/oci_device_filter.h"
 
 namespace dormouse::shim {
 namespace {
@@ -183,6 +184,9 @@ Result<> ContainerCgroups::set_limits(std::span<const CgroupMount> mounts, const
                       .object(format("cgroup limit {} = {}", write.file, write.value))
                       .remedy("mount the controller, or leave the limit out of linux.resources"));
   }
+  if (const auto v2 = paths_.find(""); unified && v2 != paths_.end())
+    TRY_OR(attach_device_filter(v2->second, oci::effective_device_rules(config.resources)),
+           std::move(e).object("device rules of cgroup " + v2->second).remedy("CAP_BPF and CAP_NET_ADMIN are needed"));
   return {};
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <ctime>
 
@@ -60,8 +61,8 @@ Result<> check_terminal(const OciRestore& request, const oci::Config& config) {
   const auto refuse = [&](std::string reason, std::string remedy) -> Result<> {
     return fail(Error::bad_option(std::move(reason)).object("container " + request.id).remedy(std::move(remedy)));
   };
-  if (config.terminal && request.console_socket.empty())
-    return refuse("has a terminal, and nobody to take it", "give --console-socket");
+  if (config.terminal && request.detach && request.console_socket.empty())
+    return refuse("has a terminal, and nobody to take it", "give --console-socket, or leave out --detach");
   if (!config.terminal && !request.console_socket.empty())
     return refuse("has no terminal to send to --console-socket", "leave the option out");
   return {};
@@ -73,7 +74,8 @@ class Restoration {
  public:
   static Result<Restoration> prepare(const OciRestore& request, const Bundle& bundle);
   Result<pid_t> run(const EngineApi& engine, const OciRestore& request, const Bundle& bundle, SignalReader& signals);
-  void keep();
+  // The container lives on; its terminal, if we have it, is the caller's.
+  Fd keep();
   // After a failure: nothing may be left running in cgroups that nobody else lived in, and what the
   // first hooks did is undone by the last ones.
   void end(const oci::Config& config, Log* log);
@@ -83,6 +85,7 @@ class Restoration {
       : directory_(std::move(directory)), cgroups_(std::move(cgroups)), root_(std::move(root)) {}
   Result<> describe(const oci::Config& config, const std::string& image_path, Settings& settings);
   Result<> on_stage(const engine::Notification& stage, const oci::Config& config);
+  Result<> take_terminal(int master);
   Result<> save(pid_t pid);
   std::string hook_state(const oci::Config& config, std::string_view status, pid_t pid) const;
 
@@ -91,7 +94,8 @@ class Restoration {
   RootMount root_;
   oci::State state_;
   bool hooks_ran_ = false;
-  Fd console_;
+  Fd console_;   // connected, if there is one
+  Fd terminal_;  // the container's, if it is ours to show
   std::vector<CgroupMount> cgroup_mounts_;
   RestoredNamespaces namespaces_;
 };
@@ -155,7 +159,13 @@ Result<> Restoration::on_stage(const engine::Notification& stage, const oci::Con
   }
   // From here on the pid is the container's: known before its tasks run again.
   if (stage.stage == "post-restore") return save(stage.root_pid);
-  if (stage.stage == "orphan-pts-master" && console_) return send_terminal(console_.get(), stage.descriptor);
+  if (stage.stage == "orphan-pts-master") return take_terminal(stage.descriptor);
+  return {};
+}
+
+Result<> Restoration::take_terminal(int master) {
+  if (console_) return send_terminal(console_.get(), master);
+  terminal_ = TRY(sys::duplicate(master));
   return {};
 }
 
@@ -187,9 +197,16 @@ void Restoration::end(const oci::Config& config, Log* log) {
                          log ? *log : nobody);
 }
 
-void Restoration::keep() {
+Fd Restoration::keep() {
   directory_.keep();
   cgroups_.keep();
+  return std::move(terminal_);
+}
+
+Result<int> stay_in_front(pid_t pid, Fd master, SignalReader& signals) {
+  if (!master) return signals.forward_until_end(pid);
+  Terminal terminal = TRY(Terminal::attach(std::move(master), STDIN_FILENO, STDOUT_FILENO));
+  return signals.forward_until_end(pid, &terminal);
 }
 
 }  // namespace
@@ -201,6 +218,7 @@ Result<int> restore_container(const EngineApi& engine, const OciRestore& request
   if (!request.work_path.empty()) TRY(make_directories(request.work_path, 0700));
   SignalReader signals = TRY(SignalReader::start());
   pid_t pid = 0;
+  Fd terminal;
   {
     Restoration restoration = TRY(Restoration::prepare(request, bundle));
     const auto restored = restoration.run(engine, request, bundle, signals);
@@ -208,11 +226,11 @@ Result<int> restore_container(const EngineApi& engine, const OciRestore& request
       restoration.end(bundle.config, request.log);
       return fail(restored.error());
     }
-    restoration.keep();
     pid = *restored;
+    terminal = restoration.keep();
   }
   if (request.detach) return 0;
-  const int status = TRY(signals.forward_until_end(pid));
+  const int status = TRY(stay_in_front(pid, std::move(terminal), signals));
   TRY(delete_container(request.roots, request.id, {.force = true, .log = request.log}));
   return status;
 }

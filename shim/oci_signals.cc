@@ -40,16 +40,28 @@ int SignalReader::next() const {
   return ::read(fd_.get(), &info, sizeof info) == sizeof info ? static_cast<int>(info.ssi_signo) : 0;
 }
 
-Result<int> SignalReader::forward_until_end(pid_t pid) {
+Result<int> SignalReader::forward_until_end(pid_t pid, Terminal* terminal) {
   const Fd pidfd = TRY(sys::pidfd_open(pid));
   for (;;) {
-    std::array<pollfd, 2> files = {pollfd{pidfd.get(), POLLIN, 0}, pollfd{fd_.get(), POLLIN, 0}};
-    if (::poll(files.data(), files.size(), -1) < 0 && errno != EINTR) return fail(Error::kernel("poll", errno));
-    if (files[1].revents)
-      if (const int signal = next()) (void)sys::pidfd_send_signal(pidfd.get(), signal);
+    std::array<pollfd, 4> files = {pollfd{pidfd.get(), POLLIN, 0}, pollfd{fd_.get(), POLLIN, 0},
+                                   terminal ? terminal->poll_input() : pollfd{-1, 0, 0},
+                                   terminal ? terminal->poll_master() : pollfd{-1, 0, 0}};
+    if (::poll(files.data(), files.size(), -1) < 0) {
+      if (errno == EINTR) continue;
+      return fail(Error::kernel("poll", errno));
+    }
+    if (terminal) terminal->copy(files[2], files[3]);
+    if (files[1].revents) {
+      const int signal = next();
+      if (signal == SIGWINCH && terminal)
+        terminal->resize();
+      else if (signal)
+        (void)sys::pidfd_send_signal(pidfd.get(), signal);
+    }
     if (!files[0].revents) continue;
     const auto end = TRY(sys::waitid(P_PID, static_cast<id_t>(pid), WEXITED));
     if (!end) continue;
+    if (terminal) terminal->drain();
     return end->code == CLD_EXITED ? end->status : 128 + end->status;
   }
 }

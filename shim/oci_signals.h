@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
+#include "shim/oci_terminal.h"
 
 namespace dormouse::shim {
 
@@ -23,9 +24,9 @@ class SignalReader {
   int next() const;
   // For processes that we fork: the mask that we were started with.
   const sigset_t& original_mask() const { return original_; }
-  // Hands every signal on to our child `pid` until it ends; reaps it. Answers as a shell would:
-  // its exit status, or 128 + N after signal N.
-  Result<int> forward_until_end(pid_t pid);
+  // Hands every signal on to our child `pid`, and its terminal's characters to and fro, until it ends;
+  // reaps it. Answers as a shell would: its exit status, or 128 + N after signal N.
+  Result<int> forward_until_end(pid_t pid, Terminal* terminal = nullptr);
 
  private:
   SignalReader(Fd fd, const sigset_t& original) : fd_(std::move(fd)), original_(original) {}

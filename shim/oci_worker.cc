@@ -140,15 +140,21 @@ Result<> RestoreWorker::answer(std::string_view message, const engine::Notify& w
 }
 
 Result<pid_t> RestoreWorker::serve(const engine::Notify& watcher, const SignalReader& signals) {
+  // Once its state is known the container gets the signals, and has to be waited for.
+  int interruptions = signals.fd();
+  const engine::Notify watch = [&](const engine::Notification& stage) {
+    if (stage.stage == "post-restore") interruptions = -1;
+    return watcher(stage);
+  };
   for (;;) {
-    std::array<pollfd, 2> files = {pollfd{channel_.get(), POLLIN, 0}, pollfd{signals.fd(), POLLIN, 0}};
+    std::array<pollfd, 2> files = {pollfd{channel_.get(), POLLIN, 0}, pollfd{interruptions, POLLIN, 0}};
     if (::poll(files.data(), files.size(), -1) < 0 && errno != EINTR) return fail(Error::kernel("poll", errno));
     if (files[1].revents && asks_to_end(signals.next())) return fail(Error::conflict("interrupted by a signal", EINTR));
     if (!files[0].revents) continue;
     auto packet = receive(channel_.get());
     if (!packet || packet->text.empty()) return fail(how_it_ended());
     if (packet->text.starts_with("{\"stage\"")) {
-      TRY(answer(packet->text, watcher, packet->descriptor.get()));
+      TRY(answer(packet->text, watch, packet->descriptor.get()));
       continue;
     }
     (void)how_it_ended();  // reaps

@@ -29,8 +29,9 @@ class RestoreWorker {
   RestoreWorker& operator=(RestoreWorker&&) = delete;
   ~RestoreWorker();  // kills it, if it still runs
 
-  // Answers notifications until the worker is done, and reaps it. Returns the root task's pid. A
-  // signal that asks us to end makes it an error; the worker goes with this object then.
+  // Answers notifications until the worker is done, and reaps it. Returns the root task's pid. Before
+  // "post-restore" a signal that asks us to end makes it an error, and the worker goes with this
+  // object; later ones stay in `signals`, for the container.
   Result<pid_t> serve(const engine::Notify& watcher, const SignalReader& signals);
 
  private:

@@ -133,6 +133,22 @@ TEST(RestoreWorker, OtherSignalsDoNot) {
   EXPECT_EQ(*pid, 5);
 }
 
+TEST(RestoreWorker, SignalsForARestoredContainerAreLeftToIt) {
+  const pid_t runtime = ::getpid();
+  auto signals = SignalReader::start();
+  ASSERT_TRUE(signals);
+  auto worker = RestoreWorker::start(
+      [&](const engine::Notify& notify) {
+        if (!notify({.stage = "post-restore"})) return failed({});
+        ::kill(runtime, SIGTERM);
+        return notify({.stage = "pre-resume"}) ? restored(5) : failed({});
+      },
+      *signals);
+  ASSERT_TRUE(worker);
+  EXPECT_EQ(worker->serve(accept_all, *signals).value(), 5);
+  EXPECT_EQ(signals->next(), SIGTERM);
+}
+
 TEST(SignalReader, TheExitStatusIsThatOfTheContainer) {
   auto signals = SignalReader::start();
   ASSERT_TRUE(signals);
