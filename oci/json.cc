@@ -116,6 +116,14 @@ Result<> Node::get(std::uint32_t& into) const {
   return {};
 }
 
+Result<> Node::get(std::int32_t& into) const {
+  std::uint64_t wide = 0;
+  TRY(get(wide));
+  if (wide > std::numeric_limits<std::int32_t>::max()) return fail(wrong("the number does not fit into 31 bits"));
+  into = static_cast<std::int32_t>(wide);
+  return {};
+}
+
 Result<> Node::get(std::vector<std::string>& into) const {
   into.clear();
   for (const auto all = TRY(elements()); const Node& element : all) TRY(element.get(into.emplace_back()));

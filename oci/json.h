@@ -49,6 +49,7 @@ class Node {
   [[nodiscard]] Result<> get(std::int64_t& into) const;
   [[nodiscard]] Result<> get(std::uint64_t& into) const;
   [[nodiscard]] Result<> get(std::uint32_t& into) const;
+  [[nodiscard]] Result<> get(std::int32_t& into) const;  // a pid: none is below zero
   [[nodiscard]] Result<> get(std::vector<std::string>& into) const;
   [[nodiscard]] Result<> get(std::map<std::string, std::string>& into) const;
   template <class T>

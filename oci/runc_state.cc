@@ -98,9 +98,7 @@ Result<RuncState> parse_runc_state(std::string_view text, const std::string& fil
   const Node root = document.root();
   RuncState state;
   TRY(root.need("id", state.id));
-  std::uint32_t pid = 0;
-  TRY(root.need("init_process_pid", pid));
-  state.init_pid = static_cast<pid_t>(pid);
+  TRY(root.need("init_process_pid", state.init_pid));
   TRY(root.need("init_process_start", state.init_start_ticks));
   TRY(root.read("created", state.created));
   TRY(root.read("cgroup_paths", state.cgroup_paths));

@@ -26,15 +26,14 @@ Result<State> parse_state(std::string_view text, const std::string& file) {
   std::uint64_t layout = 0;
   TRY(root.need(kMark, layout));
   if (layout != kLayout) return fail(TRY(root.member(kMark)).wrong("written by a newer version of dormouse"));
-  std::uint32_t pid = 0;
   TRY(root.need("id", state.id));
-  TRY(root.need("pid", pid));
-  state.pid = static_cast<pid_t>(pid);
+  TRY(root.need("pid", state.pid));
   TRY(root.need("pid_start_ticks", state.pid_start_ticks));
   TRY(root.need("created", state.created));
   TRY(root.need("bundle", state.bundle));
   TRY(root.need("rootfs", state.rootfs));
   TRY(root.need("cgroup_paths", state.cgroup_paths));
+  TRY(root.read("external_descriptors", state.external_descriptors));
   return state;
 }
 
@@ -48,6 +47,7 @@ std::string format_state(const State& state) {
              .add("bundle", state.bundle)
              .add("rootfs", state.rootfs)
              .add("cgroup_paths", state.cgroup_paths)
+             .add("external_descriptors", state.external_descriptors)
              .text() +
          "\n";
 }

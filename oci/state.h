@@ -7,6 +7,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 
@@ -21,6 +22,8 @@ struct State {
   std::string bundle, rootfs;
   // By controller ("freezer", "name=systemd", "" for v2), absolute directories.
   std::map<std::string, std::string> cgroup_paths;
+  // What stood behind descriptors 0, 1 and 2 when it was restored: "pipe:[4711]", "/dev/null".
+  std::vector<std::string> external_descriptors;
 
   bool operator==(const State&) const = default;
 };

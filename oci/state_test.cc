@@ -10,7 +10,8 @@ using ::testing::HasSubstr;
 
 State example() {
   return {"web", 4711, 123456789, "2026-01-02T03:04:05Z", "/bundles/we \"b\"", "/bundles/web/rootfs",
-          {{"", "/sys/fs/cgroup/unified/web"}, {"name=systemd", "/sys/fs/cgroup/systemd/web"}}};
+          {{"", "/sys/fs/cgroup/unified/web"}, {"name=systemd", "/sys/fs/cgroup/systemd/web"}},
+          {"/dev/null", "pipe:[4711]"}};
 }
 
 TEST(State, RoundTrip) {
