@@ -64,7 +64,8 @@ struct NamespacePlan {
 Result<NamespacePlan> plan_namespaces(const RestoreContext& context);
 
 // Runs in the process that is going to be the root task, inside its new namespaces, before mounts (the node's
-// /proc is still there): host name, ipc limits, loopback up as saved.
+// /proc is still there) and after its user maps: becomes root of a new user namespace, then host name, ipc limits,
+// loopback up as saved.
 [[nodiscard]] Result<> fill_namespaces(const RestoreContext& context, const NamespacePlan& plan);
 
 // user namespace maps are written from outside, by the engine, to /proc/PID/{uid_map,gid_map,setgroups}.

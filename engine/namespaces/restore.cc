@@ -1,6 +1,8 @@
 // Restore: which namespaces to make or to enter, and what to put into them.
 #include <fcntl.h>
+#include <grp.h>
 #include <net/if.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,6 +19,7 @@
 #include "images/schema/namespaces.pb.h"
 #include "images/schema/network.pb.h"
 #include "kernel/file.h"
+#include "kernel/process.h"
 #include "netns/contents.h"
 
 namespace dormouse::engine {
@@ -169,6 +172,18 @@ class Planner {
   NamespacePlan plan_;
 };
 
+// A new user namespace is entered as nobody: owners of files that are made there must be known in it. All
+// capabilities are kept, as the ids change towards root. A change of ids makes a process undumpable, and its
+// own /proc files another's.
+[[nodiscard]] Result<> become_root() {
+  // Not where setgroups() was given up for the right to map groups.
+  (void)::setgroups(0, nullptr);
+  if (::setresgid(0, 0, 0) == -1) return fail(Error::kernel("setresgid", errno));
+  if (::setresuid(0, 0, 0) == -1) return fail(Error::kernel("setresuid", errno));
+  TRY(sys::prctl(PR_SET_DUMPABLE, 1));
+  return {};
+}
+
 [[nodiscard]] Result<> fill_names(const pb::utsns_entry& entry) {
   if (::sethostname(entry.nodename().data(), entry.nodename().size()) == -1)
     return fail(Error::kernel("sethostname", errno));
@@ -197,6 +212,7 @@ std::string id_map_text(const google::protobuf::RepeatedPtrField<pb::uid_gid_ext
 Result<NamespacePlan> plan_namespaces(const RestoreContext& context) { return Planner(context).run(); }
 
 Result<> fill_namespaces(const RestoreContext& context, const NamespacePlan& plan) {
+  if (plan.create & CLONE_NEWUSER) TRY_OR(become_root(), std::move(e).object("user namespace"));
   if (!plan.contents) return {};
   const NamespaceContents& contents = *plan.contents;
   if (plan.create & CLONE_NEWUTS)
