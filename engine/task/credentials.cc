@@ -155,12 +155,13 @@ void save_credentials(const parasite::Placed& placed, const CredentialsAsked& as
 }
 
 // Each step needs what a later one takes away: changing ids needs CAP_SETUID and CAP_SETGID, the bounding set
-// and the securebits CAP_SETPCAP.
-Result<> append_credentials(parasite::Program& program, const pb::creds_entry& from) {
-  if (from.has_lsm_profile() && !from.lsm_profile().empty())
-    return fail(Error::unsupported("its security label cannot be set").object("'" + from.lsm_profile() + "'"));
+// and the securebits CAP_SETPCAP. A security label may forbid all of it, and no_new_privs a change of label.
+Result<> append_credentials(parasite::Program& program, const pb::creds_entry& from, SecurityModule module,
+                            const std::string& label) {
   const unsigned last = last_capability();
   const Capabilities wanted = TRY(capabilities_of(from, last));
+  LabelFile label_file;
+  if (!label.empty()) label_file = append_label_file(program);
   append_ids(program, from);
   // Inheritable capabilities outside the bounding set must be there before that is cut down; ambient ones
   // can be raised only while the securebits allow it. Both are rare.
@@ -177,6 +178,7 @@ Result<> append_credentials(parasite::Program& program, const pb::creds_entry& f
   append_bounding_set(program, wanted.bounding, last);
   append_securebits(program, from.secbits());
   append_capset(program, "capabilities", wanted);
+  if (!label.empty()) append_label(program, label_file, module, label);
   if (from.no_new_privs() != 0)
     program.call("no_new_privs", SYS_prctl, {PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0});
   return {};

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "engine/task/security_label.h"
 #include "kernel/proc/status.h"
 #include "parasite/host/area.h"
 #include "parasite/host/program.h"
@@ -29,8 +30,10 @@ void save_credentials(const parasite::Placed& placed, const CredentialsAsked& as
                       const std::string& label, pb::creds_entry& to);
 
 // --- restoring ----------------------------------------------------------------------------------
-// The last privileged thing a thread does.
-[[nodiscard]] Result<> append_credentials(parasite::Program& program, const pb::creds_entry& from);
+// The last privileged thing a thread does. `label`: as label_to_restore() tells it.
+[[nodiscard]] Result<> append_credentials(parasite::Program& program, const pb::creds_entry& from,
+                                          SecurityModule module = SecurityModule::kNone,
+                                          const std::string& label = {});
 
 // "CAP_SYS_ADMIN", "capability 63".
 std::string capability_name(unsigned number);

@@ -40,6 +40,13 @@ void append_filter(parasite::Program& program, const pb::seccomp_filter& filter,
                {SECCOMP_SET_MODE_FILTER, filter.flags(), descriptor}, parasite::exactly(0));
 }
 
+// Whether the filter may leave a decision to a process that listens on a descriptor.
+bool asks_supervisor(const std::vector<sock_filter>& code) {
+  return std::ranges::any_of(code, [](const sock_filter& step) {
+    return step.code == (BPF_RET | BPF_K) && (step.k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_USER_NOTIF;
+  });
+}
+
 }  // namespace
 
 bool SeccompState::Filter::operator==(const Filter& other) const {
@@ -57,6 +64,10 @@ Result<SeccompState> read_seccomp(pid_t tid, std::uint32_t mode) {
     if (!code)
       return fail(std::move(code).error().object(format("seccomp filter {}", nth)).remedy(
           "reading filters needs CAP_SYS_ADMIN and a kernel with CONFIG_CHECKPOINT_RESTORE"));
+    if (asks_supervisor(*code))
+      return fail(Error::unsupported("it asks a supervisor (SECCOMP_RET_USER_NOTIF), who could not be found again")
+                      .object(format("seccomp filter {}", nth))
+                      .remedy("run the container with a profile without SCMP_ACT_NOTIFY"));
     const auto flags = TRY(sys::ptrace::seccomp_get_metadata(tid, nth));
     state.filters.push_back({std::move(*code), static_cast<std::uint32_t>(flags)});
   }

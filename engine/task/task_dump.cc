@@ -10,6 +10,7 @@
 #include "engine/task/registers.h"
 #include "engine/task/restartable.h"
 #include "engine/task/scheduling.h"
+#include "engine/task/security_label.h"
 #include "engine/task/settings.h"
 #include "engine/task/signals.h"
 #include "engine/task/timers.h"
@@ -25,13 +26,6 @@ namespace {
 // task_core_entry.task_state
 constexpr std::uint32_t kStateAlive = 1, kStateDead = 2, kStateStopped = 3;
 constexpr std::uint32_t kNoLoginUid = ~std::uint32_t{0};
-
-// "docker-default (enforce)\n" is the profile docker-default; "unconfined" is none.
-std::string label_of(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\0')) text.remove_suffix(1);
-  if (const auto mode = text.find(" ("); mode != std::string_view::npos) text = text.substr(0, mode);
-  return text == "unconfined" ? std::string() : std::string(text);
-}
 
 // The id as the task's own user namespace has it. `map`: its uid_map as the engine reads it.
 std::uint32_t id_inside(std::uint32_t id, std::span<const proc::IdRange> map) {
@@ -65,6 +59,7 @@ struct TaskDump::State {
   ProcessSettingsAsked settings{};
   int dumpable = 1;
   bool thp_disabled = false;
+  bool labelled = true;
 
   Result<std::string> read(const std::string& file) const { return sys::read_file(task.proc.get(), file); }
   template <class Parse>
@@ -143,7 +138,11 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
 
   to.status = TRY(read(format("task/{}/status", tid), proc::parse_status));
   core.set_comm(to.status.name);
-  if (const Result<std::string> label = read(format("task/{}/attr/current", tid))) to.label = label_of(*label);
+  if (labelled) {
+    const Result<std::string> label = read(format("task/{}/attr/current", tid));
+    labelled = label.has_value();  // EINVAL: no security module, also for the other threads
+    if (label) to.label = label_of(*label);
+  }
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(tid, false));
   save_queue(queue, *core.mutable_signals_p());
   TRY(read_restartable(thread, core));

@@ -29,6 +29,15 @@ void apply_oom_adjustment(Log& log, const proc::ProcDir& proc, std::int32_t want
     log.debug("oom_score_adj {} of {}: {}", wanted, proc.pid(), set.error().message());
 }
 
+Result<> append_identity(parasite::Program& program, const RestoreContext& context, const pb::creds_entry& creds) {
+  const std::string& option = context.options.lsm_profile;
+  if (creds.lsm_profile().empty() && option.empty()) return append_credentials(program, creds);
+  const SecurityModule here = security_module();
+  const auto saved_by = static_cast<SecurityModule>(context.image.inventory.lsmtype());
+  const std::string label = TRY(label_to_restore(here, saved_by, creds.lsm_profile(), option));
+  return append_credentials(program, creds, here, label);
+}
+
 }  // namespace
 
 Result<> append_process_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task) {
@@ -57,7 +66,7 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
     TRY(append_queue(program, thread.signals_p(), QueueOf::kThread));
     // From here on privileges go away.
     TRY(append_seccomp(program, thread, context.image.seccomp ? &*context.image.seccomp : nullptr));
-    TRY(append_credentials(program, thread.creds()));
+    TRY(append_identity(program, context, thread.creds()));
     append_late_settings(program, task.mm ? &*task.mm : nullptr, core);
     // Only the leader's core has the process's part. Timers run from here: nothing is left to be done in the task.
     if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers()));

@@ -1,0 +1,98 @@
+#include "engine/task/settings.h"
+
+#include <gtest/gtest.h>
+#include <sys/personality.h>
+
+#include "engine/task/limits.h"
+#include "engine/task/scheduling.h"
+#include "images/schema/memory.pb.h"
+#include "images/schema/task.pb.h"
+
+namespace dormouse::engine {
+namespace {
+
+TEST(SettingsTest, PersonalitiesOfTheReferenceAreReadAsTheyWereMeant) {
+  EXPECT_EQ(personality_of(0), 0u);
+  EXPECT_EQ(personality_of(PER_LINUX32), static_cast<std::uint32_t>(PER_LINUX32));
+  EXPECT_EQ(personality_of(ADDR_NO_RANDOMIZE), static_cast<std::uint32_t>(ADDR_NO_RANDOMIZE));
+  EXPECT_EQ(personality_of(40000), static_cast<std::uint32_t>(ADDR_NO_RANDOMIZE));  // "00040000"
+  EXPECT_EQ(personality_of(440000), static_cast<std::uint32_t>(ADDR_NO_RANDOMIZE | READ_IMPLIES_EXEC));
+  EXPECT_EQ(personality_of(40008), 0x40008u);
+}
+
+TEST(SettingsTest, OnlyWhatIsSetIsRestored) {
+  pb::task_core_entry process;
+  process.set_child_subreaper(false);
+  parasite::Program plain;
+  append_process_settings(plain, process, false);
+  EXPECT_EQ(plain.print(), "0: prctl(36)  ; child subreaper\n");
+  process.set_membarrier_registration_mask(0x14);
+  parasite::Program full;
+  append_process_settings(full, process, true);
+  EXPECT_EQ(full.print(),
+            "0: prctl(36)  ; child subreaper\n"
+            "1: prctl(41, 1)  ; no huge pages\n"
+            "2: membarrier(4)  ; memory barrier registration 0x4\n"
+            "3: membarrier(16)  ; memory barrier registration 0x10\n");
+}
+
+TEST(SettingsTest, SegmentsOf32BitCodeAreRefused) {
+  pb::task_core_entry process;
+  pb::core_entry core;
+  pb::user_desc_t& segment = *core.mutable_thread_info()->add_tls();
+  segment.set_entry_number(12), segment.set_read_exec_only(true), segment.set_seg_not_present(true);
+  parasite::Program program;
+  EXPECT_TRUE(append_thread_settings(program, process, core));
+  segment.set_base_addr(0x1000);
+  EXPECT_EQ(append_thread_settings(program, process, core).error().kind(), Error::Kind::kUnsupported);
+}
+
+TEST(SettingsTest, ADumpableOfTwoBecomesNone) {
+  pb::mm_entry mm;
+  pb::core_entry core;
+  for (const auto& [stored, set] : {std::pair{0, "prctl(4)"}, {1, "prctl(4, 1)"}, {2, "prctl(4)"}}) {
+    mm.set_dumpable(stored);
+    parasite::Program program;
+    append_late_settings(program, &mm, core);
+    EXPECT_EQ(program.print(), std::string("0: ") + set + "  ; dumpable\n1: prctl(1)  ; parent death signal\n");
+  }
+}
+
+TEST(SchedulingTest, DeadlinesAreRefused) {
+  pb::thread_core_entry core;
+  abi::SchedAttr attr;
+  attr.policy = 6;
+  const Result<> refused = save_scheduling(attr, core);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message(),
+            "it is scheduled by deadlines (SCHED_DEADLINE) (give it another policy with chrt)");
+}
+
+TEST(SchedulingTest, APriorityIsStoredOnlyWhereItMeansSomething) {
+  pb::thread_core_entry core;
+  abi::SchedAttr attr;
+  attr.policy = 3, attr.nice = -7, attr.flags = abi::kSchedFlagResetOnFork;
+  ASSERT_TRUE(save_scheduling(attr, core));
+  EXPECT_FALSE(core.has_sched_prio());
+  EXPECT_EQ(core.sched_policy(), 0x40000003u);
+  parasite::Program program;
+  append_scheduling(program, core);
+  EXPECT_EQ(program.print(),
+            "0: setpriority(0, 0, -7)  ; nice value -7 (CAP_SYS_NICE)\n"
+            "1: sched_setscheduler(0, 0x40000003, data+0x0)  ; scheduling policy 1073741827 with priority 0 "
+            "(CAP_SYS_NICE)\n");
+}
+
+TEST(LimitsTest, AllAreStoredInTheOrderOfTheirNumbers) {
+  Limits limits;
+  for (std::size_t i = 0; i < limits.size(); ++i) limits[i] = {i, i + 100};
+  pb::task_rlimits_entry entry;
+  save_limits(limits, entry);
+  ASSERT_EQ(entry.rlimits_size(), 16);
+  EXPECT_EQ(entry.rlimits(7).cur(), 7u);
+  EXPECT_EQ(entry.rlimits(7).max(), 107u);
+  EXPECT_EQ(limit_name(7), "RLIMIT_NOFILE");
+}
+
+}  // namespace
+}  // namespace dormouse::engine
