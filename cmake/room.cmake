@@ -22,7 +22,8 @@ function(dormouse_room name)
   endif()
   if(tests)
     add_executable(${name}_test ${tests})
-    target_compile_definitions(${name}_test PRIVATE DORMOUSE_TESTDATA="${PROJECT_SOURCE_DIR}/${name}/testdata")
+    target_compile_definitions(${name}_test PRIVATE DORMOUSE_TESTDATA="${PROJECT_SOURCE_DIR}/${name}/testdata"
+      DORMOUSE_SOURCE="${PROJECT_SOURCE_DIR}")
     target_link_libraries(${name}_test PRIVATE dormouse_${name} GTest::gtest GTest::gmock GTest::gtest_main)
     gtest_discover_tests(${name}_test TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
       PROPERTIES LABELS unit TIMEOUT 60)

@@ -95,7 +95,7 @@ std::string CgroupMount::directory(std::string_view cgroup) const {
 Result<std::vector<CgroupMount>> parse_cgroup_mounts(std::string_view cgroup, std::string_view mountinfo) {
   const auto mounts = TRY(proc::parse_mountinfo(mountinfo));
   std::vector<CgroupMount> result;
-  for (const auto& membership : TRY(proc::parse_cgroup(cgroup))) {
+  for (const auto all = TRY(proc::parse_cgroup(cgroup)); const auto& membership : all) {
     CgroupMount one;
     for (const auto controller : split(membership.controllers, ',')) one.controllers.emplace_back(controller);
     const auto* mount = best_mount(mounts, one.controllers);
@@ -233,7 +233,7 @@ Result<> kill_all_in(const CgroupPaths& paths, std::chrono::milliseconds deadlin
   const auto until = sys::Deadline::in(deadline);
   for (;;) {
     std::vector<Fd> dying;
-    for (const pid_t pid : TRY(processes_in(paths)))
+    for (const auto all = TRY(processes_in(paths)); const pid_t pid : all)
       if (auto pidfd = sys::pidfd_open(pid)) {
         (void)sys::pidfd_send_signal(pidfd->get(), SIGKILL);
         dying.push_back(std::move(*pidfd));

@@ -52,7 +52,7 @@ Result<> describe_container(const Container& container, const proc::ProcDir& ini
   engine::CommonOptions& common = settings.common;
   common.root = container.config.rootfs;
   for (auto& mount : dumped_mounts(container.config, node, is_file)) common.external_mounts.push_back(std::move(mount));
-  for (auto& name : TRY(dumped_namespaces(container.config, inode_of))) common.externals.push_back(std::move(name));
+  for (auto all = TRY(dumped_namespaces(container.config, inode_of)); auto& name : all) common.externals.push_back(std::move(name));
   settings.dump.pid = container.init.pid;
   settings.dump.freeze_cgroup = freezer_of(container.cgroup_paths, cgroup_mounts);
   return {};

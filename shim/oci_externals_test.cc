@@ -31,7 +31,7 @@ oci::Config config_from(const std::string& linux_part, const std::string& mounts
 
 // What `runc spec` writes, read as a bundle's.
 oci::Config runc_spec() {
-  std::ifstream file(DORMOUSE_TESTDATA "/../../oci/testdata/runc-spec.json");
+  std::ifstream file(DORMOUSE_SOURCE "/oci/testdata/runc-spec.json");
   std::stringstream text;
   text << file.rdbuf();
   auto config = oci::parse_config(text.str(), "config.json", "/b");

@@ -134,7 +134,7 @@ Result<> Restoration::describe(const oci::Config& config, const std::string& ima
   restore.as_sibling = true;
   const std::string file = format("{}/{}", image_path, kDescriptorsFile);
   if (const auto text = sys::read_file(AT_FDCWD, file))
-    for (auto& pipe : TRY(inherited_pipes(*text, file))) restore.inherited.push_back(std::move(pipe));
+    for (auto all = TRY(inherited_pipes(*text, file)); auto& pipe : all) restore.inherited.push_back(std::move(pipe));
   return {};
 }
 
