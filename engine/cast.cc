@@ -97,11 +97,10 @@ std::uint32_t cgroup_set(const pb::core_entry& core) {
 }  // namespace
 
 Result<> Cast::prepare_cgroups() {
-  layout_ = TRY(cgroups::Layout::discover());
+  layout_ = TRY(cgroups::Layout::discover(context_.options.cgroup_yard));
   cgroups::RestoreOptions options;
-  options.mode = static_cast<cgroups::Mode>(context_.options.cgroup_mode);
-  for (const CgroupRoot& root : context_.options.cgroup_roots)
-    options.roots.push_back({root.controller, root.every_controller, root.path});
+  options.mode = context_.options.cgroup_mode;
+  options.roots = context_.options.cgroup_roots;
   options.own_set = context_.image.inventory.root_cg_set();
   const pb::cgroup_entry* record = context_.image.cgroups ? &*context_.image.cgroups : nullptr;
   cgroups_.emplace(TRY(cgroups::CgroupRestore::make(*layout_, record, std::move(options))));

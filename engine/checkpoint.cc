@@ -204,11 +204,13 @@ Result<> Checkpoint::describe_surroundings() {
 }
 
 Result<> Checkpoint::begin_cgroups() {
-  layout_ = TRY(cgroups::Layout::discover());
+  layout_ = TRY(cgroups::Layout::discover(options_.cgroup_yard));
   cgroups::SaveOptions options;
-  options.mode = static_cast<cgroups::Mode>(options_.cgroup_mode);
-  for (const CgroupRoot& root : options_.cgroup_roots)
-    options.roots.push_back({root.controller, root.every_controller, root.path});
+  options.mode = options_.cgroup_mode;
+  options.roots = options_.cgroup_roots;
+  options.only_controllers = options_.cgroup_controllers;
+  if (options_.cgroup_properties_ignore_default) options.properties.clear();
+  for (const std::string& spec : options_.cgroup_property_specs) TRY(options.properties.merge_yaml(spec));
   if (freezer_) options.freezer = &*freezer_;
   cgroups_.emplace(cgroups::SavedCgroups::begin(*layout_, std::move(options)));
   return {};

@@ -33,8 +33,12 @@ Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
     if (parent && is_gone(dir.error())) return false;
     return fail(std::move(dir).error().object(format("task {}", pid)).remedy("is the pid right?"));
   }
+  // A child may end at any moment until it is stopped.
+  const auto gone_or = [parent](Error error) {
+    return parent && is_gone(error) ? Result<bool>(false) : fail(std::move(error));
+  };
   const auto status = dir->status();
-  if (!status) return parent && is_gone(status.error()) ? Result<bool>(false) : fail(status.error());
+  if (!status) return gone_or(status.error());
   if (status->kernel_thread)
     return fail(Error::bad_option("a kernel thread cannot be checkpointed").object(format("task {}", pid)));
   auto task = std::make_unique<Task>();
@@ -42,8 +46,12 @@ Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
   task->comm = status->name;
   task->ns_pid = status->ns_pid.back();
   task->parent = parent;
-  task->proc = TRY(sys::openat(AT_FDCWD, format("/proc/{}", pid), O_RDONLY | O_DIRECTORY));
-  task->pidfd = TRY(sys::pidfd_open(pid));
+  auto proc = sys::openat(AT_FDCWD, format("/proc/{}", pid), O_RDONLY | O_DIRECTORY);
+  if (!proc) return gone_or(proc.error());
+  auto pidfd = sys::pidfd_open(pid);
+  if (!pidfd) return gone_or(pidfd.error());
+  task->proc = std::move(*proc);
+  task->pidfd = std::move(*pidfd);
   if (status->state == 'Z' || status->state == 'X') task->state = TaskState::kZombie;
   if (parent) parent->children.push_back(task.get());
   auto held = task->alive()
@@ -127,9 +135,10 @@ Result<> TreeStopper::wait_one(std::size_t index, parasite::Deadline deadline) {
 Result<> TreeStopper::wait_all(parasite::Deadline deadline) {
   for (std::size_t i = 0; i < stopped_.held.size(); ++i) {
     if (!stopped_.held[i]) continue;
-    // One that ended before its first thread was seized has none.
-    const bool ended = i > 0 && stopped_.held[i]->threads().empty();
-    Result<> waited = ended ? Result<>(fail(Error::task_died("it ended"))) : wait_one(i, deadline);
+    // Without a thread that could be seized it ended before.
+    Result<> waited = stopped_.held[i]->threads().empty()
+                          ? Result<>(fail(Error::task_died("it has ended").owner(stopped_.tree.tasks[i]->name())))
+                          : wait_one(i, deadline);
     if (waited) continue;
     // A child that ended meanwhile is a zombie now, which is a state like any other.
     if (i == 0 || !is_gone(waited.error())) return waited;

@@ -11,6 +11,7 @@
 
 #include "base/format.h"
 #include "kernel/file.h"
+#include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/attended.h"
@@ -51,6 +52,12 @@ bool is_gone(const Error& error) {
   return error.kind() == Error::Kind::kTaskDied || error.is_kernel(ESRCH);
 }
 
+bool has_ended(pid_t tid) {
+  const auto dir = proc::ProcDir::open(tid);
+  const auto status = dir ? dir->status() : Result<proc::Status>(fail(dir.error()));
+  return status ? status->state == 'Z' || status->state == 'X' : is_gone(status.error());
+}
+
 }  // namespace
 
 HeldProcess::HeldProcess(Keeper& keeper, Log& log, pid_t pid, std::string name)
@@ -70,7 +77,8 @@ Result<bool> HeldProcess::seize(pid_t tid) {
   Result<> seized = sys::ptrace::seize(tid, kOptions | kSuspendSeccomp);
   if (!seized && seized.error().is_kernel(EPERM)) seized = sys::ptrace::seize(tid, kOptions);
   if (!seized) {
-    if (is_gone(seized.error())) return false;
+    // EPERM is also what a task gets that has ended and was not collected (ptrace_attach: exit_state).
+    if (is_gone(seized.error()) || has_ended(tid)) return false;
     return fail(std::move(seized).error().object(format("thread {}", tid)).owner(name_).remedy(
         "is another tracer (a debugger, strace) attached, or the privilege to trace missing?"));
   }
