@@ -9,7 +9,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from support import engine, harness, stats, tasks, victim  # noqa: E402
+from support import engine, harness, shim, stats, tasks, victim  # noqa: E402
 from support.container import COUNTER, CommandFailed, Container, missing_tools  # noqa: E402
 
 SHOW = sys.stdout.isatty()
@@ -46,17 +46,26 @@ class Step:
 
 
 def summary_of(images):
-    """What `dormouse inspect` says of an image, or at least what files there are."""
-    tool = engine.build_directory() / "bin/dormouse"
-    if tool.exists():
-        return subprocess.run([tool, "inspect", images], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
-    sizes = [(file.stat().st_size, file.name) for file in sorted(images.glob("*.img"))]
-    return f"{len(sizes)} image files, {sum(size for size, _ in sizes) >> 10} KiB\n"
+    """What `dormouse inspect` says of an image."""
+    return subprocess.run([shim.program(), "inspect", images], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
 
 
-def sleep_and_wake(title, scratch, runtime):
+def through_runc(container, images):
+    """runc does all of it, with our criu; the container that it restores is the one that it saved."""
+    container.checkpoint(images)
+    return container
+
+
+def through_dormouse(container, images):
+    """dormouse saves what runc started; what it restores is its own, so runc may forget about it."""
+    shim.checkpoint(container, images)
+    container.command("delete", container.id)
+    return shim.Restored(container)
+
+
+def sleep_and_wake(title, scratch, put_to_sleep):
     print(f"\n{BOLD}{title}{PLAIN}")
-    container = Container(scratch, ["sh", "-c", COUNTER], runtime=runtime)
+    container = Container(scratch, ["sh", "-c", COUNTER])
     images = container.scratch / "images"
     try:
         with Step("start a busybox container: one process counts, one adds up what comes down a pipe") as step:
@@ -66,7 +75,7 @@ def sleep_and_wake(title, scratch, runtime):
             inhabitants = tasks.identities(container.pid())
             before = container.count()
             begin = time.monotonic()
-            container.checkpoint(images)
+            container = put_to_sleep(container, images)
             took = (time.monotonic() - begin) * 1000
             frozen = stats.read(images / "stats-dump")["frozen_time"] / 1000
             step.detail = f"{took:.0f} ms in all, frozen for {frozen:.1f} ms"
@@ -98,13 +107,9 @@ def main():
     victim.become_subreaper()
     scratch = engine.build_directory() / "demo"
     shutil.rmtree(scratch, ignore_errors=True)
-    ways = [("Through runc, with our criu", "runc", ("runc",))]
-    dormouse = engine.build_directory() / "bin/dormouse"
-    if dormouse.exists():
-        ways.append(("Through dormouse", "dormouse", (str(dormouse),)))
     try:
-        for title, name, runtime in ways:
-            sleep_and_wake(title, scratch / name, runtime)
+        sleep_and_wake("Through runc, with our criu", scratch / "runc", through_runc)
+        sleep_and_wake("Through dormouse", scratch / "dormouse", through_dormouse)
     except (harness.Wrong, engine.Failed, CommandFailed, TimeoutError, OSError, subprocess.SubprocessError) as problem:
         print(f"\n{RED}It did not work: {problem}{PLAIN}\nWhat there is to look at: {scratch}")
         return 1

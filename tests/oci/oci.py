@@ -14,33 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import engine, harness, tasks, victim  # noqa: E402
 from support.container import COUNTER, Census, CommandFailed, ConsoleSocket, Container, missing_tools, run  # noqa: E402
 from support.harness import expect, expect_equal  # noqa: E402
-
-
-def program():
-    return os.environ.get("DORMOUSE") or str(engine.build_directory() / "bin/dormouse")
-
-
-class Restored(Container):
-    """The container of a bundle under `dormouse`; what it inherits asks runc's questions of dormouse."""
-
-    def __init__(self, original):
-        self.scratch, self.bundle, self.id = original.scratch, original.bundle, original.id
-        self.environment = original.environment
-        self.states = self.scratch / "own-state"
-        self.runtime = [program(), "--root", str(self.states)]
-        Container.made.append(self)
-
-
-def checkpoint(container, images, *options):
-    """With dormouse; runc's state is where the container was started with."""
-    states = container.states if isinstance(container, Restored) else container.scratch / "state"
-    run([program(), "checkpoint", "--root", states, "--image-path", images, *options, container.id])
-
-
-def checkpoint_and_wait(container, images, *options):
-    dumped = tasks.identities(container.pid())
-    checkpoint(container, images, *options)
-    victim.wait_until_gone(dumped)
+from support.shim import Restored, checkpoint, checkpoint_and_wait, program  # noqa: E402
 
 
 def facts_of(container):

@@ -139,7 +139,7 @@ class Container:
 
     made = []  # all of them, so that a test's end can clean up whatever happened
 
-    def __init__(self, scratch, arguments, criu=None, terminal=False, change=None, runtime=("runc",)):
+    def __init__(self, scratch, arguments, criu=None, terminal=False, change=None):
         self.scratch = pathlib.Path(scratch).resolve()
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.bundle = self.scratch / "bundle"
@@ -149,7 +149,7 @@ class Container:
         tools.mkdir()
         (tools / "criu").symlink_to(criu or engine.ours())
         self.environment = dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}")
-        self.runtime = [*runtime, "--root", str(self.scratch / "state")]
+        self.runtime = ["runc", "--root", str(self.scratch / "state")]
         Container.made.append(self)
 
     def command(self, *words, **more):
