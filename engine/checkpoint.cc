@@ -318,6 +318,8 @@ Result<> Checkpoint::save_memory() {
   }
   report_.pages_scanned = pages.counts().scanned;
   report_.pages_written = pages.counts().written;
+  report_.shared_pages_scanned = pages.counts().shared_scanned;
+  report_.shared_pages_written = pages.counts().shared_written;
   report_.memory_dump = report_.memory_write = since(start);
   return {};
 }
@@ -345,7 +347,7 @@ Result<> Checkpoint::seal() {
   images::ManifestInfo info;
   info.tasks = report_.tasks;
   info.threads = report_.threads;
-  info.pages = report_.pages_written;
+  info.pages = report_.pages_written + report_.shared_pages_written;
   info.root_comm = stopped_->tree.root().comm;
   return out_->seal(info, options_.sync_images);
 }

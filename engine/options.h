@@ -110,7 +110,8 @@ struct RestoreOptions : CommonOptions {
 
 struct CheckpointReport {
   std::chrono::microseconds freezing{}, frozen{}, memory_dump{}, memory_write{};
-  std::uint64_t pages_scanned = 0, pages_written = 0;
+  std::uint64_t pages_scanned = 0, pages_written = 0;                // private memory
+  std::uint64_t shared_pages_scanned = 0, shared_pages_written = 0;  // shared memory objects
   std::uint32_t tasks = 0, threads = 0;
 };
 

@@ -41,6 +41,9 @@ Result<> write_dump_stats(const CheckpointOptions& options, const CheckpointRepo
   dump.set_pages_written(report.pages_written);
   dump.set_irmap_resolve(0);
   dump.set_pages_lazy(0);
+  dump.set_shpages_scanned(report.shared_pages_scanned);
+  dump.set_shpages_skipped_parent(0);
+  dump.set_shpages_written(report.shared_pages_written);
   return write_stats(options, images::kStatsDump, entry);
 }
 

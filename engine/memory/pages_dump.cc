@@ -134,7 +134,8 @@ Result<> PagesDump::save_shared(const Task& task, const proc::ProcDir& dir, cons
     const images::PageFile file = TRY(context_.out.create_pages(number));
     auto sums = TRY_OR(copy_by_engine(object.get(), runs, file), std::move(e).owner(task.name()));
     const std::uint64_t bytes = bytes_in(runs);
-    counts_.written += bytes / kPage;
+    counts_.shared_scanned += (vma.end() - vma.start()) / kPage;
+    counts_.shared_written += bytes / kPage;
     TRY(context_.out.finish_pages(file, bytes, std::move(sums)));
   }
   return {};

@@ -14,7 +14,8 @@
 namespace dormouse::engine {
 
 struct PageCounts {
-  std::uint64_t scanned = 0, written = 0;
+  std::uint64_t scanned = 0, written = 0;                // private pages
+  std::uint64_t shared_scanned = 0, shared_written = 0;  // of shared objects
 };
 
 class PagesDump {
