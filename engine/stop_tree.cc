@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 
 #include "base/format.h"
 #include "kernel/process.h"
@@ -26,8 +27,7 @@ bool is_gone(const Error& error) {
 
 // False: it is already known, or gone.
 Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
-  for (const auto& task : stopped_.tree.tasks)
-    if (task->pid == pid) return false;
+  if (known_.contains(pid)) return false;
   auto dir = proc::ProcDir::open(pid);
   if (!dir) {
     if (parent && is_gone(dir.error())) return false;
@@ -54,6 +54,7 @@ Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
   task->pidfd = std::move(*pidfd);
   if (status->state == 'Z' || status->state == 'X') task->state = TaskState::kZombie;
   if (parent) parent->children.push_back(task.get());
+  known_.insert(pid);
   auto held = task->alive()
                   ? std::make_unique<parasite::HeldProcess>(keeper_, log_, pid, task->name())
                   : nullptr;
@@ -154,6 +155,7 @@ void TreeStopper::drop_dead() {
   for (std::size_t i = tasks.size(); i-- > 1;) {
     if (tasks[i]->alive() || stopped_.dirs[i]->status()) continue;
     std::erase(tasks[i]->parent->children, tasks[i].get());
+    known_.erase(tasks[i]->pid);
     const auto at = static_cast<std::ptrdiff_t>(i);
     tasks.erase(tasks.begin() + at);
     stopped_.dirs.erase(stopped_.dirs.begin() + at);
@@ -173,14 +175,14 @@ Result<StoppedTree> TreeStopper::settle(std::chrono::milliseconds timeout) {
 
 // Numbers as the root task's pid namespace shows them.
 Result<> TreeStopper::describe() {
-  for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) TRY(describe(i));
+  const auto root = TRY(stopped_.dirs[0]->status());
+  for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) TRY(describe(i, root.ns_pid.size() - 1));
   return {};
 }
 
-Result<> TreeStopper::describe(std::size_t index) {
+// `level`: the root's pid namespace, counted from the engine's.
+Result<> TreeStopper::describe(std::size_t index, std::size_t level) {
   Task& task = *stopped_.tree.tasks[index];
-  const auto root_status = TRY(stopped_.dirs[0]->status());
-  const std::size_t level = root_status.ns_pid.size() - 1;
   const auto status = TRY_OR(stopped_.dirs[index]->status(), std::move(e).owner(task.name()));
   if (status.ns_pid.size() != level + 1)
     return fail(Error::unsupported("it lives in a pid namespace of its own inside the tree")
@@ -190,8 +192,10 @@ Result<> TreeStopper::describe(std::size_t index) {
   task.ns_pgid = status.ns_pgid[level];
   task.ns_sid = status.ns_sid[level];
   task.comm = status.name;
+  const auto stat = TRY_OR(stopped_.dirs[index]->stat(), std::move(e).owner(task.name()));
+  task.exit_signal = stat.exit_signal;
   if (!task.alive()) {
-    task.exit_code = TRY(stopped_.dirs[index]->stat()).exit_code;
+    task.exit_code = stat.exit_code;
     task.threads.push_back({task.pid, task.ns_pid});
     return {};
   }
@@ -247,11 +251,14 @@ class Numbering {
 }  // namespace
 
 Result<> identify_shared(Tree& tree) {
+  std::map<std::uint32_t, Task*> owners;  // of address spaces
   Numbering vm(KCMP_VM), files(KCMP_FILES), fs(KCMP_FS), sighand(KCMP_SIGHAND);
   for (const auto& task : tree.tasks) {
     if (!task->alive()) continue;
     bool owns_sighand = false;
     task->vm_id = TRY_OR(vm.number(*task, &task->owns_vm), std::move(e).owner(task->name()));
+    Task*& owner = owners.try_emplace(task->vm_id, task.get()).first->second;
+    if (owner != task.get()) owner->memory_sharers.push_back(task.get());
     task->files_id = TRY_OR(files.number(*task, &task->owns_files), std::move(e).owner(task->name()));
     task->fs_id = TRY_OR(fs.number(*task, &task->owns_fs), std::move(e).owner(task->name()));
     task->sighand_id = TRY_OR(sighand.number(*task, &owns_sighand), std::move(e).owner(task->name()));

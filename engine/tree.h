@@ -28,6 +28,7 @@ struct Task {
   pid_t ns_pgid = 0, ns_sid = 0;
   TaskState state = TaskState::kAlive;
   int exit_code = 0;  // zombies: wait status as in /proc/PID/stat field 52
+  int exit_signal = 17;  // what its parent gets when it ends: SIGCHLD, unless clone() was told otherwise; 0: nothing
   std::string comm;
   Fd pidfd;
   Fd proc;  // directory /proc/PID
@@ -39,6 +40,7 @@ struct Task {
   std::uint32_t vm_id = 0, files_id = 0, fs_id = 0, sighand_id = 0;
   // Whether an earlier task in the tree already stands for that object.
   bool owns_files = true, owns_fs = true, owns_vm = true;
+  std::vector<const Task*> memory_sharers;  // of the one that owns_vm: the others
 
   bool alive() const { return state != TaskState::kZombie; }
   // How errors call it: "pid 8 (sh)".

@@ -204,13 +204,12 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
 Result<> HeldProcess::start_serving(HeldThread& thread) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
-  cell.word = keeper_.owner() | FUTEX_WAITERS;
   cell.frame = thread.frame_.address;
   cell.leave_by = blob::Leave::kSignalReturn;
   cell.area = area_->address();
   cell.stack_top = area_->stack_top(thread.slot_);
   cell.leaves_last = thread.slot_ == 0;
-  keeper_.enlist(cell);
+  TRY(keeper_.enlist(cell));
 
   user_regs_struct regs = thread.context_.regs;
   regs.rip = area_->entry();
