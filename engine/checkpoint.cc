@@ -274,8 +274,8 @@ Result<> Checkpoint::save_tasks() {
   for (Subject& subject : subjects_) {
     TRY(save_fs(subject.task, subject.dir));
     TRY(subject.space.write(*context_, subject.task, *files_));
-    for (std::size_t t = 0; t < subject.task.threads.size(); ++t) {
-      const auto thread = TRY(subject.dir.thread(subject.task.threads[t].tid));
+    for (std::size_t t = 0; t < subject.held.threads().size(); ++t) {
+      const auto thread = TRY(subject.dir.thread(subject.held.threads()[t]->tid()));
       subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
     }
     TRY(subject.state.write());

@@ -13,6 +13,8 @@
 namespace dormouse::engine {
 namespace {
 
+constexpr unsigned kPidfdThread = O_EXCL;  // PIDFD_THREAD, Linux 6.9
+
 Error name_tracer(Error error, const proc::ProcDir& dir) {
   const auto status = dir.status();
   if (!status || status->tracer_pid == 0) return error;
@@ -52,7 +54,8 @@ Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
   if (!pidfd) return gone_or(pidfd.error());
   task->proc = std::move(*proc);
   task->pidfd = std::move(*pidfd);
-  if (status->state == 'Z' || status->state == 'X') task->state = TaskState::kZombie;
+  // A leader that ended before its other threads is one too, but the process is not.
+  if ((status->state == 'Z' || status->state == 'X') && status->threads <= 1) task->state = TaskState::kZombie;
   if (parent) parent->children.push_back(task.get());
   known_.insert(pid);
   auto held = task->alive()
@@ -173,6 +176,22 @@ Result<StoppedTree> TreeStopper::settle(std::chrono::milliseconds timeout) {
   return std::move(stopped_);
 }
 
+// The leader has ended, and has neither memory nor descriptors any more.
+Result<> TreeStopper::look_through(std::size_t index, pid_t tid) {
+  Task& task = *stopped_.tree.tasks[index];
+  task.leader_ended = true;
+  task.agent_tid = tid;
+  task.threads.push_back({task.pid, task.ns_pid});
+  const auto look = [&]() -> Result<> {
+    task.proc = TRY(sys::openat(AT_FDCWD, format("/proc/{}", tid), O_RDONLY | O_DIRECTORY));
+    task.pidfd = TRY(sys::pidfd_open(tid, kPidfdThread));
+    stopped_.dirs[index] = TRY(proc::ProcDir::open(tid));
+    return {};
+  };
+  TRY_OR(look(), std::move(e).during("its main thread has ended").owner(task.name()));
+  return {};
+}
+
 // Numbers as the root task's pid namespace shows them.
 Result<> TreeStopper::describe() {
   const auto root = TRY(stopped_.dirs[0]->status());
@@ -194,12 +213,15 @@ Result<> TreeStopper::describe(std::size_t index, std::size_t level) {
   task.comm = status.name;
   const auto stat = TRY_OR(stopped_.dirs[index]->stat(), std::move(e).owner(task.name()));
   task.exit_signal = stat.exit_signal;
+  task.leader_exit_code = stat.exit_code;
   if (!task.alive()) {
     task.exit_code = stat.exit_code;
     task.threads.push_back({task.pid, task.ns_pid});
     return {};
   }
-  for (const auto& thread : stopped_.held[index]->threads()) {
+  const auto& threads = stopped_.held[index]->threads();
+  if (threads.front()->tid() != task.pid) TRY(look_through(index, threads.front()->tid()));
+  for (const auto& thread : threads) {
     pid_t ns_tid = task.ns_pid;
     if (thread->tid() != task.pid) {
       const auto dir = TRY(stopped_.dirs[index]->thread(thread->tid()));
@@ -223,7 +245,7 @@ class Numbering {
     std::size_t low = 0, high = known_.size();
     while (low < high) {
       const std::size_t middle = (low + high) / 2;
-      const int order = TRY(sys::kcmp(task.pid, known_[middle].pid, type_, 0, 0));
+      const int order = TRY(sys::kcmp(task.agent(), known_[middle].pid, type_, 0, 0));
       if (order == 0) {
         *first = false;
         return known_[middle].id;
@@ -234,7 +256,7 @@ class Numbering {
         low = middle + 1;
     }
     *first = true;
-    known_.insert(known_.begin() + static_cast<std::ptrdiff_t>(low), {task.pid, next_});
+    known_.insert(known_.begin() + static_cast<std::ptrdiff_t>(low), {task.agent(), next_});
     return next_++;
   }
 

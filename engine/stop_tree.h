@@ -41,6 +41,7 @@ class TreeStopper {
   [[nodiscard]] Result<> wait_all(parasite::Deadline deadline);
   [[nodiscard]] Result<> wait_one(std::size_t index, parasite::Deadline deadline);
   [[nodiscard]] Result<> describe();
+  [[nodiscard]] Result<> look_through(std::size_t index, pid_t tid);
   [[nodiscard]] Result<> describe(std::size_t index, std::size_t level);
   void drop_dead();
 
