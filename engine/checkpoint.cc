@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 
 #include <optional>
 
@@ -23,6 +24,7 @@
 #include "engine/task/task_dump.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
+#include "images/schema/kinship.pb.h"
 #include "images/schema/task.pb.h"
 
 namespace dormouse::engine {
@@ -79,6 +81,7 @@ class Checkpoint {
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_tree();
+  [[nodiscard]] Result<> save_exit_signals();
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
@@ -174,9 +177,6 @@ Result<> Checkpoint::describe_tasks() {
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
     subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
-    if (!task.owns_vm)
-      blockers_.add(Error::unsupported("it shares its address space with another process (CLONE_VM)")
-                        .owner(task.name()).remedy("not supported yet"));
   }
   return {};
 }
@@ -223,9 +223,13 @@ Result<> Checkpoint::no_blockers() {
 
 Result<> Checkpoint::enter() {
   parasite::GadgetFinder finder;
-  for (Subject& subject : subjects_)
-    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.space.maps()),
+  for (Subject& subject : subjects_) {
+    // Where one address space has several processes, the areas of those before are in it by now.
+    std::vector<proc::Vma> maps;
+    if (!subject.task.owns_vm) maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
+    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps),
            std::move(e).owner(subject.task.name()));
+  }
   return {};
 }
 
@@ -268,10 +272,10 @@ Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
   for (Subject& subject : subjects_) {
-    if (subject.task.owns_fs) TRY(save_fs(subject.task, subject.dir));
+    TRY(save_fs(subject.task, subject.dir));
     TRY(subject.space.write(*context_, subject.task, *files_));
-    for (std::size_t t = 0; t < subject.task.threads.size(); ++t) {
-      const auto thread = TRY(subject.dir.thread(subject.task.threads[t].tid));
+    for (std::size_t t = 0; t < subject.held.threads().size(); ++t) {
+      const auto thread = TRY(subject.dir.thread(subject.held.threads()[t]->tid()));
       subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
     }
     TRY(subject.state.write());
@@ -306,13 +310,28 @@ Result<> Checkpoint::save_tree() {
     fill_namespace_ids(ns, ids);
     TRY(out_->write(images::kIds, task->ns_pid, ids));
   }
-  return {};
+  return save_exit_signals();
+}
+
+Result<> Checkpoint::save_exit_signals() {
+  std::optional<images::Writer> writer;
+  for (const auto& task : stopped_->tree.tasks) {
+    // The root's is its restorer's business.
+    if (task->exit_signal == SIGCHLD || !task->parent) continue;
+    if (!writer) writer.emplace(TRY(out_->create(images::kExitSignals)));
+    pb::exit_signal_entry entry;
+    entry.set_pid(static_cast<std::uint32_t>(task->ns_pid));
+    entry.set_signal(static_cast<std::uint32_t>(task->exit_signal));
+    TRY(writer->append(entry));
+  }
+  return writer ? writer->finish() : Result<>{};
 }
 
 Result<> Checkpoint::save_memory() {
   const auto start = Clock::now();
   PagesDump pages(*context_, features_);
   for (Subject& subject : subjects_) {
+    if (!subject.task.owns_vm) continue;
     TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }

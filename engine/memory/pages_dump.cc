@@ -103,6 +103,8 @@ Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const Addre
   const auto runs = TRY_OR(find_runs(dir, space), std::move(e).owner(task.name()));
   const std::uint64_t number = next_pages_number_++;
   TRY(write_pagemap(images::kPagemap, task.ns_pid, number, runs));
+  // Tasks in one address space: each has a page map, all of one page file.
+  for (const Task* other : task.memory_sharers) TRY(write_pagemap(images::kPagemap, other->ns_pid, number, runs));
   const images::PageFile file = TRY(context_.out.create_pages(number));
   const Fd memory = TRY_OR(dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
   const std::uint64_t bytes = bytes_in(runs);

@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "engine/memory/vma_kind.h"
+#include "images/schema/kinship.pb.h"
 
 namespace dormouse::engine {
 namespace {
@@ -77,6 +78,8 @@ Result<> load_descriptors(const images::InputDirectory& in, Image& image, const 
   const std::uint32_t id = task.ids.files_id();
   if (image.descriptors.contains(id)) return {};
   auto& table = image.descriptors[id];
+  // A file that would have no records is not written.
+  if (!in.exists(images::kFdinfo, id)) return {};
   auto reader = TRY(in.reader(images::kFdinfo, id));
   std::set<std::uint32_t> numbers;
   pb::fdinfo_entry entry;
@@ -144,6 +147,17 @@ Result<> load_mounts(const images::InputDirectory& in, Image& image) {
   return {};
 }
 
+Result<> load_exit_signals(const images::InputDirectory& in, Image& image) {
+  if (!in.exists(images::kExitSignals)) return {};
+  auto reader = TRY(in.reader(images::kExitSignals));
+  pb::exit_signal_entry entry;
+  while (TRY(reader.next(entry))) {
+    if (entry.signal() > 64) return fail(reader.corrupt(format("exit signal {} of task {}", entry.signal(), entry.pid())));
+    image.exit_signals[entry.pid()] = static_cast<int>(entry.signal());
+  }
+  return {};
+}
+
 }  // namespace
 
 bool ImageTask::alive() const {
@@ -167,6 +181,7 @@ Result<Image> load_image(const images::InputDirectory& in) {
   if (!image.tasks.front().alive())
     return fail(Error::unsupported("the root task is a zombie").object("pstree.img"));
   TRY(load_mounts(in, image));
+  TRY(load_exit_signals(in, image));
   if (in.exists(images::kCgroup)) TRY(in.read(images::kCgroup, std::nullopt, image.cgroups.emplace()));
   if (in.exists(images::kSeccomp)) TRY(in.read(images::kSeccomp, std::nullopt, image.seccomp.emplace()));
   return image;

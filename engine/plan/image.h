@@ -43,6 +43,7 @@ struct Image {
   std::map<std::uint32_t, std::vector<pb::fdinfo_entry>> descriptors;  // by files_id
   std::map<std::uint64_t, ShmemImage> shmem;                 // by shmid
   std::vector<pb::mnt_entry> mounts;                         // of the root task's mount namespace
+  std::map<std::uint32_t, int> exit_signals;                 // by pid, where it is not SIGCHLD; 0: none
   std::optional<pb::cgroup_entry> cgroups;
   std::optional<pb::seccomp_entry> seccomp;
 };
