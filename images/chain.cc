@@ -32,6 +32,9 @@ Result<> Chain::add(Fd owned, int fd) {
                       .remedy("dump into a directory of its own, with --prev-images-dir for the one before"));
   level.images = std::make_unique<InputDirectory>(TRY(InputDirectory::open(fd)));
   if (!levels_.empty()) TRY(check_descent(levels_.back(), level));
+  if (const ManifestInfo* info = level.images->info(); info && info->dropped == Dropped::kRestored)
+    return fail(Error::corrupt("its pages were dropped when it was restored (--auto-dedup)")
+                    .object(name + kManifestName).owner("the images").remedy("such images serve once; restore a copy"));
   TRY(level.images->verify());
   levels_.push_back(std::move(level));
   return {};

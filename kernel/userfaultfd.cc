@@ -1,6 +1,7 @@
 #include "kernel/userfaultfd.h"
 
 #include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 
 #include "kernel/abi.h"
 #include "kernel/file.h"
