@@ -2,6 +2,8 @@
 
 #include "engine/predump.h"
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <optional>
 
@@ -46,6 +48,7 @@ struct Subject {
   parasite::HeldProcess& held;
   AddressSpace space;
   std::vector<PageRun> runs;
+  Fd memory;  // /proc/PID/mem
 };
 
 class PreDump {
@@ -136,7 +139,7 @@ Result<> PreDump::describe() {
     Task& task = *stopped_->tree.tasks[i];
     if (!stopped_->held[i] || !task.owns_vm) continue;
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
-    subjects_.push_back({task, *stopped_->dirs[i], *stopped_->held[i], std::move(space), {}});
+    subjects_.push_back({task, *stopped_->dirs[i], *stopped_->held[i], std::move(space), {}, {}});
   }
   return {};
 }
@@ -155,7 +158,10 @@ Result<> PreDump::prepare(Subject& subject) {
 Result<> PreDump::mark() {
   for (Subject& subject : subjects_) TRY(prepare(subject));
   const auto start = Clock::now();
-  for (Subject& subject : subjects_) subject.runs = TRY(pages_->find_runs(subject.task, subject.dir, subject.space));
+  for (Subject& subject : subjects_) {
+    subject.runs = TRY(pages_->find_runs(subject.task, subject.dir, subject.space));
+    subject.memory = TRY_OR(subject.dir.open_at("mem", O_RDONLY), std::move(e).owner(subject.task.name()));
+  }
   report_.memory_dump = since(start);
   return {};
 }
@@ -179,7 +185,7 @@ Result<> PreDump::let_go() {
 
 Result<> PreDump::copy() {
   const auto start = Clock::now();
-  for (Subject& subject : subjects_) TRY(pages_->save_behind(subject.task, subject.dir, subject.runs));
+  for (Subject& subject : subjects_) TRY(pages_->save_behind(subject.task, subject.memory.get(), subject.runs));
   report_.pages_scanned = pages_->counts().scanned;
   report_.pages_written = pages_->counts().written;
   report_.pages_in_parent = pages_->counts().in_parent;

@@ -91,7 +91,8 @@ Result<> only(Settings& settings, const OptionUse& use, std::string_view have,
 // ---- values that need a line or two ----
 
 Result<> count_verbosity(Settings& settings, const OptionUse& use) {
-  const std::string_view text = use.text();
+  std::string_view text = use.text();
+  consume_prefix(text, "erbosity=");  // -verbosity=0, with one dash, as callers of the reference write it
   if (text.find_first_not_of('v') == std::string_view::npos) {  // -v, -vvv
     settings.verbosity += 1 + static_cast<int>(text.size());
     return {};

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <climits>
 #include <optional>
 
@@ -56,7 +57,7 @@ class Behind {
   Behind(pid_t pid, int memory, const images::PageFile& to) : pid_(pid), memory_(memory), to_(to), buffer_(images::kPageChunkBytes) {}
 
   Result<> copy(const PageRun& run) {
-    for (std::uint64_t at = run.start; at < run.end;) {
+    for (std::uint64_t at = run.start; at < run.end && !gone_;) {
       const std::uint64_t room = std::min<std::uint64_t>(run.end - at, buffer_.size() - filled_);
       const std::uint64_t got = read(at, room);
       if (got != 0) append(run, at, got);
@@ -76,9 +77,10 @@ class Behind {
   std::span<std::byte> free() { return std::span(buffer_).subspan(filled_); }
   std::uint64_t read(std::uint64_t at, std::uint64_t bytes) {
     const auto got = sys::process_vm_read_some(pid_, at, free().first(bytes));
+    gone_ = !got && got.error().is_kernel(ESRCH);
     return got ? *got / kPage * kPage : 0;
   }
-  bool read_by_force(std::uint64_t at) { return sys::pread_exactly(memory_, free().first(kPage), at).has_value(); }
+  bool read_by_force(std::uint64_t at) { return !gone_ && sys::pread_exactly(memory_, free().first(kPage), at).has_value(); }
   void append(const PageRun& run, std::uint64_t at, std::uint64_t bytes) {
     auto& runs = copied_.runs;
     if (!runs.empty() && runs.back().end == at && runs.back().flags == run.flags) runs.back().end = at + bytes;
@@ -100,6 +102,7 @@ class Behind {
   std::vector<std::byte> buffer_;
   std::size_t filled_ = 0;
   std::uint64_t written_ = 0;
+  bool gone_ = false;
   CopiedPages copied_;
 };
 

@@ -117,11 +117,10 @@ Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const Addre
   return context_.out.finish_pages(file, bytes, std::move(*sums));
 }
 
-Result<> PagesDump::save_behind(const Task& task, const proc::ProcDir& dir, const std::vector<PageRun>& runs) {
+Result<> PagesDump::save_behind(const Task& task, int memory, const std::vector<PageRun>& runs) {
   const std::uint64_t number = next_pages_number_++;
   const images::PageFile file = TRY(context_.out.create_pages(number));
-  const Fd memory = TRY_OR(dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
-  CopiedPages copied = TRY_OR(copy_behind(task.pid, memory.get(), to_be_written(runs), file), std::move(e).owner(task.name()));
+  CopiedPages copied = TRY_OR(copy_behind(task.pid, memory, to_be_written(runs), file), std::move(e).owner(task.name()));
   const std::uint64_t bytes = bytes_in(copied.runs);
   std::vector<PageRun> all = std::move(copied.runs);
   for (const PageRun& run : runs)

@@ -38,9 +38,10 @@ class PagesDump {
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
 
-  // As save(), of a process that runs: pages found by find_runs() are read behind its back. What it has
-  // unmapped since is left out; what it changes meanwhile counts as written for the next dump.
-  [[nodiscard]] Result<> save_behind(const Task& task, const proc::ProcDir& dir, const std::vector<PageRun>& runs);
+  // As save(), of a process that runs: pages found by find_runs() are read behind its back. `memory`: its
+  // /proc/PID/mem, opened while it was stopped. What it has unmapped since (all, if it has ended) is left out; what it
+  // changes meanwhile counts as written for the next dump.
+  [[nodiscard]] Result<> save_behind(const Task& task, int memory, const std::vector<PageRun>& runs);
 
   const PageCounts& counts() const { return counts_; }
   bool uses_parent() const { return counts_.in_parent != 0; }
