@@ -55,6 +55,10 @@ class Cast {
   [[nodiscard]] Result<> run(const Actor& actor, const parasite::Program& program);
   const pb::core_entry& core_of(const Actor& actor, const parasite::Puppet& puppet) const;
   [[nodiscard]] Result<> install_files(Actor& actor);
+  // Session leaders get their controlling terminals, and who has /dev/tty open opens it.
+  [[nodiscard]] Result<> take_terminals();
+  [[nodiscard]] Result<> take_terminal(const Actor& actor);
+  [[nodiscard]] Result<> open_own_terminal(const Actor& actor, std::uint32_t file_id);
   [[nodiscard]] Result<> spawn_children(Actor& parent, BornWhen when);
   [[nodiscard]] Result<> find_children(Actor& parent);
   [[nodiscard]] Result<> raise(Actor& actor);

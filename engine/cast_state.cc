@@ -19,6 +19,7 @@ namespace dormouse::engine {
 
 Result<> Cast::install_files() {
   watches_ = epoll_watches(context_.image);
+  TRY(take_terminals());
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(install_files(actor));
   return files_->refill();
@@ -35,22 +36,9 @@ Result<> Cast::install_files(Actor& actor) {
   const int cwd = static_cast<int>(descriptors.size()), root = cwd + 1;
   descriptors.push_back(TRY_OR(files_->open(actor.image->fs->cwd_id()), std::move(e).owner(actor.threads.front().name)));
   descriptors.push_back(TRY_OR(files_->open(actor.image->fs->root_id()), std::move(e).owner(actor.threads.front().name)));
-  std::optional<FilesRestore::ControllingTerminal> terminal;
-  if (actor.family->makes_session)
-    terminal = TRY(files_->controlling_terminal(static_cast<pid_t>(actor.image->tree.sid())));
-  if (terminal) descriptors.push_back(terminal->fd);
   TRY(hand_out(actor.threads.front(), descriptors));
 
   parasite::Program program;
-  if (terminal) {
-    const int number = root + 1;
-    program.call("take the controlling terminal", SYS_ioctl, {number, TIOCSCTTY, 0});
-    if (terminal->foreground_group != 0) {
-      const auto group = program.value(std::int64_t{terminal->foreground_group});
-      program.call("set the foreground group", SYS_ioctl, {number, TIOCSPGRP, group});
-    }
-    program.call("", SYS_close, {number});
-  }
   if (context_.image.files.at(actor.image->fs->root_id()).reg().name() != "/") {
     const auto here = program.text(".");
     program.call("go to the root directory", SYS_fchdir, {root});

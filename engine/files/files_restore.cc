@@ -1,5 +1,7 @@
 #include "engine/files/files_restore.h"
 
+#include <fcntl.h>
+
 #include <map>
 
 #include "base/format.h"
@@ -7,6 +9,7 @@
 #include "engine/files/registry.h"
 #include "engine/files/terminals.h"
 #include "images/schema/files.pb.h"
+#include "images/schema/terminals.pb.h"
 
 namespace dormouse::engine {
 
@@ -48,6 +51,23 @@ Result<int> FilesRestore::open(std::uint32_t file_id) {
                     .object(format("open file {}", file_id)));
   Fd file = TRY_OR(kind->open(record, *state_->opener), std::move(e).object(format("open file {}", file_id)));
   return state_->open_files.emplace(file_id, std::move(file)).first->second.get();
+}
+
+Result<std::optional<FilesRestore::OpenedByTask>> FilesRestore::opened_by_task(std::uint32_t file_id) {
+  const pb::file_entry& record = *TRY(state_->record(file_id));
+  if (record.type() != pb::TTY || state_->open_files.contains(file_id)) return std::nullopt;
+  Terminals* const terminals = TRY(state_->opener->terminals());
+  if (!terminals->is_callers_own(record.tty())) return std::nullopt;
+  const auto* const path = TRY(state_->opener->path_entry(record.tty().regf_id()));
+  return OpenedByTask{path->name(), static_cast<int>(record.tty().flags() & O_ACCMODE) | O_NOCTTY | O_NONBLOCK};
+}
+
+Result<> FilesRestore::adopt(std::uint32_t file_id, Fd file) {
+  const pb::file_entry& record = *TRY(state_->record(file_id));
+  TRY_OR(state_->opener->set_owner_and_flags(file.get(), record.tty().fown(), record.tty().flags()),
+         std::move(e).object(format("terminal of open file {}", file_id)));
+  state_->open_files.emplace(file_id, std::move(file));
+  return {};
 }
 
 Result<Fd> FilesRestore::open_as(std::uint32_t file_id, std::uint32_t flags) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "engine/restore_context.h"
 
@@ -29,6 +30,16 @@ class FilesRestore {
   // this object. File position, flags and owner (F_SETOWN) are as saved. Descriptors given with
   // --inherit-fd replace what their key names.
   Result<int> open(std::uint32_t file_id);
+
+  // What a task must open, since it would be something else for the engine: /dev/tty is the terminal of the
+  // opener's session. Nothing if the engine opens it, or if it is open already.
+  struct OpenedByTask {
+    std::string path;
+    int flags = 0;  // O_*
+  };
+  Result<std::optional<OpenedByTask>> opened_by_task(std::uint32_t file_id);
+  // What the task opened; open() gives it out from then on.
+  [[nodiscard]] Result<> adopt(std::uint32_t file_id, Fd file);
 
   // A file named by a path (a program, a mapped file, a directory) opened anew, for the caller alone, with
   // `flags` (O_*) in the place of the saved ones.
