@@ -24,8 +24,11 @@ Result<> Cast::build_memory(Actor& actor) {
     descriptors.push_back(descriptor);
     return static_cast<int>(descriptors.size()) - 1;
   };
-  const Fd pages = TRY(context_.in.open_raw(images::kPages, actor.image->pages_number));
-  fds.pages = next(pages.get());
+  std::vector<Fd> pages;
+  for (const std::uint32_t file : plan.page_files()) {
+    pages.push_back(TRY(context_.open_page_file(file)));
+    fds.pages.push_back(next(pages.back().get()));
+  }
   const std::uint32_t executable = actor.image->mm->exe_file_id();
   if (!actor.executable || !same_file(*actor.executable, executable))
     fds.executable = next(TRY(files_->open(executable)));
@@ -89,10 +92,13 @@ Result<> Cast::fill_memory(Actor& actor, const MemoryFiles& fds) {
 
 // Images of the reference engine have no checksums: there is nothing to compare with then.
 Result<> Cast::check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const {
-  const auto expected = context_.in.page_chunk_checksums(actor.image->pages_number);
-  if (chunk >= expected.size() || sum == expected[chunk]) return {};
-  return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", actor.memory->chunks()[chunk].offset))
-                  .object(images::file_name(images::kPages, actor.image->pages_number))
+  const Chunk& read = actor.memory->chunks()[chunk];
+  const auto expected = context_.page_checksums(read.file);
+  // Those that were read in part were compared when the images were opened.
+  if (!read.is_whole(context_.image.page_files[read.file].bytes) || read.checksum_index() >= expected.size()) return {};
+  if (sum == expected[read.checksum_index()]) return {};
+  return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", read.offset))
+                  .object(context_.page_file_name(read.file))
                   .remedy("the file was damaged after the checkpoint"));
 }
 

@@ -14,7 +14,11 @@
 #include "cgroups/save.h"
 #include "engine/files/files_dump.h"
 #include "engine/memory/address_space.h"
+#include "engine/dedup.h"
+#include "engine/inventory.h"
+#include "engine/memory/page_tracking.h"
 #include "engine/memory/pages_dump.h"
+#include "engine/memory/parent_pages.h"
 #include "engine/mounts/mount_table.h"
 #include "engine/mounts/mounts_dump.h"
 #include "engine/namespaces/namespaces.h"
@@ -89,6 +93,8 @@ class Checkpoint {
   [[nodiscard]] Result<> save_memory();
   [[nodiscard]] Result<> save_inventory();
   [[nodiscard]] Result<> seal();
+  [[nodiscard]] Result<> settle_tracking();
+  void drop_replaced_pages();
   [[nodiscard]] Result<> put_back(bool stopped);
   [[nodiscard]] Result<> release();
   [[nodiscard]] Result<> no_blockers();
@@ -97,7 +103,11 @@ class Checkpoint {
   CheckpointReport report_;
   Blockers blockers_;
   sys::Features features_;
+  std::optional<ParentPages> parent_;
+  std::optional<PageTracking> tracking_;
   std::optional<images::OutputDirectory> out_;
+  std::string generation_;
+  bool uses_parent_ = false;
   std::unique_ptr<parasite::Keeper> keeper_;
   std::optional<cgroups::Freezer> freezer_;
   std::optional<StoppedTree> stopped_;
@@ -131,16 +141,24 @@ Result<> Checkpoint::run() {
   TRY(save_inventory());
   TRY(seal());                   // from here on it is a checkpoint
   TRY(notify("post-dump"));
+  TRY(settle_tracking());        // goes on, or is gone
   files_->keep();                // names made in the file system stay for the restore
   if (options_.after == AfterDump::kKill) unlock.cancel();
   TRY(release());
+  drop_replaced_pages();
   TRY(write_dump_stats(options_, report_));
   return {};
 }
 
 Result<> Checkpoint::look() {
   features_ = TRY(sys::Features::make(options_.without));
+  tracking_.emplace(features_, *options_.log);
+  TRY(check_tracking(*tracking_, options_));
+  if (!options_.parent_images.empty()) parent_ = TRY(ParentPages::open(options_.images_dir, options_.parent_images));
+  if (options_.track_memory || parent_) tracking_->look();
+  generation_ = TRY(images::new_generation());
   out_ = TRY(images::OutputDirectory::open(options_.images_dir));
+  if (parent_) TRY(out_->link_parent(options_.parent_images));
   keeper_ = TRY(parasite::Keeper::create());
   if (!options_.freeze_cgroup.empty()) freezer_.emplace(TRY(cgroups::Freezer::open(options_.freeze_cgroup)));
   return {};
@@ -158,7 +176,7 @@ Result<> Checkpoint::stop() {
   report_.tasks = static_cast<std::uint32_t>(stopped_->tree.tasks.size());
   report_.threads = stopped_->tree.thread_count();
   options_.log->debug("{} tasks with {} threads stopped", report_.tasks, report_.threads);
-  context_.emplace(DumpContext{options_, *options_.log, *out_, stopped_->tree, blockers_});
+  context_.emplace(DumpContext{options_, *options_.log, *out_, stopped_->tree, blockers_, &*tracking_});
   return {};
 }
 
@@ -329,14 +347,19 @@ Result<> Checkpoint::save_exit_signals() {
 
 Result<> Checkpoint::save_memory() {
   const auto start = Clock::now();
-  PagesDump pages(*context_, features_);
+  const bool again = options_.track_memory && options_.after != AfterDump::kKill;
+  PagesDump pages(*context_, {*tracking_, options_.track_memory && parent_ ? &*parent_ : nullptr, again});
   for (Subject& subject : subjects_) {
     if (!subject.task.owns_vm) continue;
+    if (again && TRY(tracking_->needs_descriptor(subject.task)))
+      TRY(tracking_->make_descriptor(subject.task, *keeper_, subject.held));
     TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }
   report_.pages_scanned = pages.counts().scanned;
   report_.pages_written = pages.counts().written;
+  report_.pages_in_parent = pages.counts().in_parent;
+  uses_parent_ = pages.uses_parent();
   report_.shared_pages_scanned = pages.counts().shared_scanned;
   report_.shared_pages_written = pages.counts().shared_written;
   report_.memory_dump = report_.memory_write = since(start);
@@ -357,6 +380,7 @@ Result<> Checkpoint::save_inventory() {
   inventory.set_root_cg_set(cgroups::SavedCgroups::kOwnSet);
   inventory.set_lsmtype(pb::NO_LSM);
   inventory.set_tcp_close(options_.tcp_close);
+  if (options_.track_memory) inventory.set_dump_uptime(uptime_microseconds());
   // Nothing is locked by the engine: connections are not saved yet.
   inventory.set_network_lock_method(0);
   return out_->write(images::kInventory, std::nullopt, inventory);
@@ -368,7 +392,22 @@ Result<> Checkpoint::seal() {
   info.threads = report_.threads;
   info.pages = report_.pages_written + report_.shared_pages_written;
   info.root_comm = stopped_->tree.root().comm;
+  info.generation = generation_;
+  if (uses_parent_) info.parent = parent_->generation();
   return out_->seal(info, options_.sync_images);
+}
+
+// While the tasks are still stopped: what they run with afterwards is settled.
+Result<> Checkpoint::settle_tracking() {
+  if (options_.track_memory && options_.after != AfterDump::kKill) return tracking_->go_on(generation_);
+  return options_.after == AfterDump::kKill ? Result<>{} : tracking_->end();
+}
+
+// The checkpoint stands; that its parents are larger than they need be is no failure.
+void Checkpoint::drop_replaced_pages() {
+  if (!options_.auto_dedup || !uses_parent_) return;
+  if (const Result<> dropped = dedup(options_.images_dir); !dropped)
+    options_.log->warn("pages of the parent images could not be dropped: {}", dropped.error().message());
 }
 
 // A container that was paused never runs: it is frozen again when its tasks are as they were, and before
@@ -400,6 +439,7 @@ Result<> Checkpoint::release() {
     for (auto& held : stopped_->held)
       if (held) note(held->finish_kill(parasite::within(std::chrono::seconds(10))));
     if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kThawed));
+    note(tracking_->end());
   } else {
     note(put_back(options_.after == AfterDump::kStop));
   }

@@ -9,12 +9,15 @@
 
 namespace dormouse::engine {
 
+class PageTracking;
+
 struct DumpContext {
   const CheckpointOptions& options;
   Log& log;
   images::OutputDirectory& out;
   const Tree& tree;
   Blockers& blockers;
+  PageTracking* tracking = nullptr;  // null: nobody asks which pages were written
 };
 
 }  // namespace dormouse::engine

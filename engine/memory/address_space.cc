@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 
 #include "base/format.h"
+#include "engine/memory/page_tracking.h"
 #include "engine/memory/vma_kind.h"
 
 namespace dormouse::engine {
@@ -38,7 +39,10 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
   space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
   fill_layout(space.image_, TRY_OR(dir.stat(), std::move(e).owner(task.name())),
               TRY_OR(dir.auxv(), std::move(e).owner(task.name())));
-  for (const proc::Vma& vma : space.maps_) {
+  for (proc::Vma vma : space.maps_) {
+    // Write protection for the sake of an earlier dump is no property of the task.
+    if (vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task)))
+      vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
     Result<pb::vma_entry> entry = describe_vma(vma);
     if (!entry) {
       context.blockers.add(std::move(entry).error().owner(task.name()));

@@ -37,13 +37,6 @@ bool may_inherit(const pb::vma_entry& vma) {
   return has_private_pages(vma) && !(vma.status() & s::kVdso) && !(vma.madv() & kNotInherited);
 }
 
-std::vector<PageRun> runs_of(const ImageTask& task) {
-  std::vector<PageRun> runs;
-  for (const pb::pagemap_entry& entry : task.pagemap)
-    runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
-  return runs;
-}
-
 }  // namespace
 
 bool inherits_memory(const ImageTask& parent, const ImageTask& child) {
@@ -84,13 +77,12 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, const ImageTask* inhe
   plan.scratch_ = scratch;
   plan.choose_sources(inherited_from);
   plan.has_pages_.resize(plan.sources_.size());
-  const std::vector<PageRun> runs = runs_of(task);
 
   // Which mapping each run belongs to; both are in ascending order.
   std::size_t at = 0;
   std::vector<PageRun> pieces;
   std::vector<bool> through_scratch;
-  for (const PageRun& run : runs) {
+  for (const PageRun& run : task.pages) {
     for (std::uint64_t start = run.start; start < run.end;) {
       while (at < plan.sources_.size() && plan.vma(at).end() <= start) ++at;
       if (at == plan.sources_.size() || plan.vma(at).start() > start || !has_private_pages(plan.vma(at)))
@@ -100,12 +92,15 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, const ImageTask* inhe
       plan.has_pages_[at] = true;
       // `readable` says here: goes straight to its place.
       const auto kind = plan.sources_[at].kind;
-      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kVdso});
+      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kVdso, run.file,
+                        run.offset + (start - run.start)});
       plan.bytes_ += end - start;
       start = end;
     }
   }
-  plan.chunks_ = cut_into_chunks(pieces);
+  plan.chunks_ = cut_in_place(std::move(pieces));
+  for (const Chunk& chunk : plan.chunks_)
+    if (plan.page_files_.empty() || plan.page_files_.back() != chunk.file) plan.page_files_.push_back(chunk.file);
   for (const Chunk& chunk : plan.chunks_) plan.chunk_scratch_.push_back(!chunk.readable);
   if (inherited_from) plan.find_stale_pages(*inherited_from);
   return plan;
@@ -141,7 +136,7 @@ void MemoryPlan::choose_sources(const ImageTask* from) {
 // Pages that the parent has in an inherited mapping and the child has not: dropped, or they would be
 // the parent's in the child as well.
 void MemoryPlan::find_stale_pages(const ImageTask& from) {
-  const std::vector<PageRun> own = runs_of(*task_);
+  const std::vector<PageRun>& own = task_->pages;
   const auto drop = [&](std::uint64_t start, std::uint64_t end) {
     for (const PageRun& run : own) {
       if (run.end <= start) continue;
@@ -152,7 +147,7 @@ void MemoryPlan::find_stale_pages(const ImageTask& from) {
     }
     if (start < end) stale_.push_back({start, end});
   };
-  for (const PageRun& run : runs_of(from)) {
+  for (const PageRun& run : from.pages) {
     for (std::size_t i = 0; i < sources_.size(); ++i) {
       if (sources_[i].kind != Source::Kind::kInherited) continue;
       const std::uint64_t start = std::max<std::uint64_t>(run.start, vma(i).start());
@@ -245,12 +240,13 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     constexpr std::size_t kMostVectors = 1024;  // IOV_MAX
     const auto at = program.data(std::as_bytes(std::span(pieces)));
     std::uint64_t offset = chunk.offset;
+    const auto file = std::ranges::lower_bound(page_files_, chunk.file) - page_files_.begin();
     for (std::size_t from = 0; from < pieces.size(); from += kMostVectors) {
       const std::size_t count = std::min(kMostVectors, pieces.size() - from);
       std::uint64_t bytes = 0;
       for (std::size_t k = from; k < from + count; ++k) bytes += pieces[k].bytes;
       program.call(format("load {} bytes of pages", bytes), SYS_preadv,
-                   {fds.pages, at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
+                   {fds.pages[static_cast<std::size_t>(file)], at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
                    parasite::exactly(static_cast<std::int64_t>(bytes)));
       offset += bytes;
     }

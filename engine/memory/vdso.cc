@@ -12,22 +12,16 @@
 namespace dormouse::engine {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
-
 // The saved bytes of [start, end), if the image has all of them.
-Result<std::vector<std::byte>> saved_bytes(const images::InputDirectory& in, const ImageTask& task,
+Result<std::vector<std::byte>> saved_bytes(const RestoreContext& context, const ImageTask& task,
                                            std::uint64_t start, std::uint64_t end) {
   std::vector<std::byte> bytes;
-  std::uint64_t offset = 0;
-  const Fd pages = TRY(in.open_raw(images::kPages, task.pages_number));
-  for (const pb::pagemap_entry& entry : task.pagemap) {
-    const std::uint64_t run = entry.nr_pages() * kPage;
-    if (entry.vaddr() <= start && end <= entry.vaddr() + run) {
-      bytes.resize(end - start);
-      TRY(sys::pread_exactly(pages.get(), bytes, offset + (start - entry.vaddr())));
-      break;
-    }
-    offset += run;
+  for (const PageRun& run : task.pages) {
+    if (run.start > start || end > run.end) continue;
+    const Fd pages = TRY(context.open_page_file(run.file));
+    bytes.resize(end - start);
+    TRY(sys::pread_exactly(pages.get(), bytes, run.offset + (start - run.start)));
+    break;
   }
   return bytes;
 }
@@ -74,7 +68,7 @@ Result<> check_vdso(const RestoreContext& context, const Vdso& own) {
     if (code_start == 0 && vvar_start == 0) continue;
     if (code_end - code_start != own.code_bytes || vvar_end - vvar_start != own.vvar_bytes || vvar_end != code_start)
       return differs();
-    const auto saved = TRY(saved_bytes(context.in, task, code_start, code_end));
+    const auto saved = TRY(saved_bytes(context, task, code_start, code_end));
     if (saved.empty() || saved == own.code) continue;
     TRY(context.in.verify_pages());  // damaged is another thing than different
     return differs();

@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "engine/memory/vma_kind.h"
+#include "images/manifest.h"
 #include "images/schema/kinship.pb.h"
 
 namespace dormouse::engine {
@@ -13,36 +14,9 @@ namespace {
 constexpr std::uint32_t kTaskAlive = 1, kTaskStopped = 3;  // task_core_entry.task_state
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
-constexpr std::uint32_t kInParent = 1;  // pagemap_entry.flags
 
 Error contradiction(const ImageTask& task, std::string reason) {
   return Error::corrupt(std::move(reason)).object(format("task {}", task.tree.pid())).owner("the image");
-}
-
-std::uint64_t pages_in(const pb::pagemap_entry& entry) {
-  return entry.has_nr_pages() ? entry.nr_pages() : entry.compat_nr_pages();
-}
-
-template <class Pagemap>
-Result<> load_pagemap(const images::InputDirectory& in, const images::ImageType& type, std::uint64_t number,
-                      Pagemap& into) {
-  auto reader = TRY(in.reader(type, number));
-  pb::pagemap_head head;
-  if (!TRY(reader.next(head))) return fail(Error::corrupt("empty page map").object(reader.name()));
-  into.pages_number = head.pages_id();
-  pb::pagemap_entry entry;
-  while (TRY(reader.next(entry))) {
-    if ((entry.flags() & kInParent) || entry.in_parent())
-      return fail(Error::unsupported("pages are in a parent image").object(reader.name()).remedy(
-          "restoring from a chain of incremental images is not supported yet"));
-    if (entry.vaddr() % kPage != 0 || pages_in(entry) > kUserEnd / kPage ||
-        entry.vaddr() > kUserEnd - pages_in(entry) * kPage)
-      return fail(Error::corrupt(format("a run of pages at {:#x} lies outside any address space", entry.vaddr()))
-                      .object(reader.name()));
-    entry.set_nr_pages(pages_in(entry));
-    into.pagemap.push_back(entry);
-  }
-  return {};
 }
 
 Result<> check_vmas(const Image& image, const ImageTask& task) {
@@ -94,17 +68,18 @@ Result<> load_descriptors(const images::InputDirectory& in, Image& image, const 
   return {};
 }
 
-Result<> load_shmem(const images::InputDirectory& in, Image& image, const ImageTask& task) {
+Result<> load_shmem(images::Chain& chain, Image& image, const ImageTask& task) {
   for (const pb::vma_entry& vma : task.mm->vmas()) {
     if (!is_shared_anonymous(vma) || image.shmem.contains(vma.shmid())) continue;
     auto& object = image.shmem[vma.shmid()];
-    if (in.exists(images::kShmemPagemap, vma.shmid()))
-      TRY(load_pagemap(in, images::kShmemPagemap, vma.shmid(), object));
+    if (chain[0].exists(images::kShmemPagemap, vma.shmid()))
+      object.pages = TRY(find_pages(chain, images::kShmemPagemap, vma.shmid(), image.page_files));
   }
   return {};
 }
 
-Result<> load_task(const images::InputDirectory& in, Image& image, ImageTask& task) {
+Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
+  const images::InputDirectory& in = chain[0];
   const std::uint32_t pid = task.tree.pid();
   TRY(in.read(images::kCore, pid, task.core));
   if (!task.core.has_tc()) return fail(contradiction(task, "its core image says nothing about the process"));
@@ -113,8 +88,8 @@ Result<> load_task(const images::InputDirectory& in, Image& image, ImageTask& ta
   for (const std::uint32_t tid : task.tree.threads())
     if (tid != pid) TRY(in.read(images::kCore, tid, task.thread_cores[tid]));
   TRY(in.read(images::kMm, pid, task.mm.emplace()));
-  TRY(load_pagemap(in, images::kPagemap, pid, task));
-  TRY(load_shmem(in, image, task));
+  task.pages = TRY(find_pages(chain, images::kPagemap, pid, image.page_files));
+  TRY(load_shmem(chain, image, task));
   TRY(in.read(images::kFs, pid, task.fs.emplace()));
   TRY(load_descriptors(in, image, task));
   return check_vmas(image, task);
@@ -158,13 +133,28 @@ Result<> load_exit_signals(const images::InputDirectory& in, Image& image) {
   return {};
 }
 
+// Images that are not a whole checkpoint say so themselves, if they are ours.
+Result<> check_completeness(const images::InputDirectory& in) {
+  const images::ManifestInfo* info = in.info();
+  if (!info) return {};
+  if (info->pre_dump)
+    return fail(Error::bad_option("these are the images of a pre-dump, which holds memory only").object(images::kManifestName)
+                    .remedy("dump into another directory with --prev-images-dir, and restore from there"));
+  if (info->dropped == images::Dropped::kReplaced)
+    return fail(Error::corrupt("pages that a later checkpoint has too were dropped from these images")
+                    .object(images::kManifestName).remedy("restore the later checkpoint"));
+  return {};
+}
+
 }  // namespace
 
 bool ImageTask::alive() const {
   return core.tc().task_state() == kTaskAlive || core.tc().task_state() == kTaskStopped;
 }
 
-Result<Image> load_image(const images::InputDirectory& in) {
+Result<Image> load_image(images::Chain& chain) {
+  const images::InputDirectory& in = chain[0];
+  TRY(check_completeness(in));
   Image image;
   TRY(in.read(images::kInventory, std::nullopt, image.inventory));
   auto tree = TRY(in.reader(images::kPstree));
@@ -177,7 +167,7 @@ Result<Image> load_image(const images::InputDirectory& in) {
   if (image.tasks.empty()) return fail(Error::corrupt("no tasks").object("pstree.img"));
   TRY(check_tree(image));
   TRY(load_files(in, image));
-  for (ImageTask& task : image.tasks) TRY(load_task(in, image, task));
+  for (ImageTask& task : image.tasks) TRY(load_task(chain, image, task));
   if (!image.tasks.front().alive())
     return fail(Error::unsupported("the root task is a zombie").object("pstree.img"));
   TRY(load_mounts(in, image));
