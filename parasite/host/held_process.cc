@@ -167,6 +167,30 @@ Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::sp
                 std::move(e).owner(name_));
 }
 
+// A task may have given up memory that is both written and executed (PR_SET_MDWE, Linux 6.3; a security module may
+// forbid it too), and then nothing can become executable later, but the other way round it can.
+Result<std::uint64_t> HeldProcess::map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack,
+                                              bool& writable) {
+  std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, static_cast<std::uint64_t>(-1), 0};
+  Result<std::uint64_t> mapped = call(leader(), SYS_mmap, args, stack);
+  writable = mapped || !mapped.error().is_kernel(EACCES);
+  if (writable) return mapped;
+  args[2] = PROT_READ | PROT_EXEC;
+  return call(leader(), SYS_mmap, args, stack);
+}
+
+// All of the area but the interpreter becomes data.
+Result<> HeldProcess::part_area(std::uint64_t stack) {
+  const std::uint64_t text = area_address_ + Area::kPage;
+  const std::uint64_t text_end = text + Area::kPage;
+  const std::uint64_t header[] = {area_address_, Area::kPage, PROT_READ | PROT_WRITE};
+  const std::uint64_t rest[] = {text_end, area_address_ + area_size_ - text_end, PROT_READ | PROT_WRITE};
+  TRY(call(leader(), SYS_mprotect, header, stack));
+  TRY(call(leader(), SYS_mprotect, rest, stack));
+  return {};
+}
+
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
@@ -186,14 +210,12 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
     TRY(sys::process_vm_write(pid_, undo.address, undo.bytes));
     stack = undo.address;
   }
-  const std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
-                                MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                                static_cast<std::uint64_t>(-1), 0};
-  area_address_ = TRY_OR(call(leader(), SYS_mmap, args, stack),
-                         std::move(e).during("mapping the shared area"));
+  bool writable = true;
+  area_address_ = TRY_OR(map_shared(wanted, size, stack, writable), std::move(e).during("mapping the shared area"));
   area_size_ = size;
   const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
   const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
+  if (!writable) TRY_OR(part_area(stack), std::move(e).during("parting the shared area"));
   area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
   if (gadgets_.complete()) area_->header().unmap_gadget = gadgets_.syscall;
   TRY(start_serving(leader()));
