@@ -152,6 +152,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   save_queue(queue, *core.mutable_signals_p());
   TRY(read_restartable(thread, core));
   seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
+  if (to.status.seccomp != 0) held.set_confined();
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
   TRY(save_segments(tid, *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));

@@ -201,7 +201,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   const SignalFrame& home = leader().frame_;
   std::uint64_t stack = home.address;
   std::vector<std::byte> covered;
-  if (gadgets_.complete()) {
+  if (can_tidy()) {
     const SignalFrame undo =
         build_call_frame(leader().context_.regs, home.address, gadgets_.restorer, gadgets_.syscall,
                          SYS_munmap, wanted, size, home.address);
@@ -217,7 +217,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
   if (!writable) TRY_OR(part_area(stack), std::move(e).during("parting the shared area"));
   area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
-  if (gadgets_.complete()) area_->header().unmap_gadget = gadgets_.syscall;
+  if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   TRY(start_serving(leader()));
   if (!covered.empty()) TRY(sys::process_vm_write(pid_, stack, covered));
   return {};
@@ -326,7 +326,7 @@ Result<> HeldProcess::bring_back(HeldThread& thread) {
 // Out of the area, but not yet where it was: should the engine die now, the thread says by itself that it has
 // left (or tries to, if the area is gone already) and goes home over its frame.
 Result<> HeldProcess::park(HeldThread& thread) {
-  if (!thread.inside_ || !gadgets_.complete()) return {};
+  if (!thread.inside_ || !can_tidy()) return {};
   const std::uint64_t counter = area_->address() + offsetof(blob::AreaHeader, threads);
   user_regs_struct regs = thread.context_.regs;
   regs.rip = gadgets_.syscall;
