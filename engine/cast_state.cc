@@ -101,6 +101,7 @@ Result<> Cast::install_files(Actor& actor) {
 
 Result<> Cast::restore_state() {
   TRY(place_in_cgroups());
+  const Inherited inherited = TRY(Inherited::of_engine());
   std::vector<std::unique_ptr<parasite::Program>> programs;
   const auto all_alive = [&](auto&& add) -> Result<> {
     yard_->area().rewind();
@@ -113,14 +114,14 @@ Result<> Cast::restore_state() {
   TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
     TRY(append_process_state(program, context_, *actor.image));
-    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid));
+    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     TRY(batch.add(yard_->area(), actor.threads.front().slot, actor.threads.front().tid, actor.threads.front().name, program));
     return {};
   }));
   return all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     for (const parasite::Puppet& puppet : actor.threads) {
       auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
-      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet)));
+      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited));
       TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
     }
     return {};

@@ -2,6 +2,8 @@
 
 #include "base/format.h"
 #include "base/text.h"
+#include "images/own_types.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/bpf.pb.h"
 #include "images/schema/cgroups.pb.h"
 #include "images/schema/cpu.pb.h"
@@ -153,6 +155,7 @@ constexpr ImageKind kKinds[] = {
     raw(kTmpfs),
     many<pb::autofs_entry>(kAutofs),
     many<pb::binfmt_misc_entry>(kBinfmtMisc),
+    many<pb::thread_attributes_entry>(kDormouseTask),
     one<pb::stats_entry>(kStatsDump),
     one<pb::stats_entry>(kStatsRestore),
     many<pb::irmap_cache_entry>(kIrmapCache),

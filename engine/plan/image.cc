@@ -6,6 +6,7 @@
 #include "base/format.h"
 #include "engine/memory/vma_kind.h"
 #include "images/manifest.h"
+#include "images/own_types.h"
 #include "images/schema/kinship.pb.h"
 
 namespace dormouse::engine {
@@ -78,6 +79,21 @@ Result<> load_shmem(images::Chain& chain, Image& image, const ImageTask& task) {
   return {};
 }
 
+Result<> load_attributes(const images::InputDirectory& in, ImageTask& task) {
+  constexpr std::size_t kMostCpus = 8192;  // CONFIG_NR_CPUS can be no more
+  if (!in.exists(images::kDormouseTask, task.tree.pid())) return {};
+  auto reader = TRY(in.reader(images::kDormouseTask, task.tree.pid()));
+  pb::thread_attributes_entry entry;
+  while (TRY(reader.next(entry))) {
+    if (std::ranges::find(task.tree.threads(), entry.tid()) == task.tree.threads().end() ||
+        !task.attributes.emplace(entry.tid(), entry).second)
+      return fail(reader.corrupt(format("thread {} does not belong here or appears twice", entry.tid())));
+    if (entry.cpus().size() > kMostCpus / 8)
+      return fail(reader.corrupt(format("a set of {} CPUs", 8 * entry.cpus().size())));
+  }
+  return {};
+}
+
 Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
   const images::InputDirectory& in = chain[0];
   const std::uint32_t pid = task.tree.pid();
@@ -87,6 +103,7 @@ Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
   TRY(in.read(images::kIds, pid, task.ids));
   for (const std::uint32_t tid : task.tree.threads())
     if (tid != pid) TRY(in.read(images::kCore, tid, task.thread_cores[tid]));
+  TRY(load_attributes(in, task));
   TRY(in.read(images::kMm, pid, task.mm.emplace()));
   task.pages = TRY(find_pages(chain, images::kPagemap, pid, image.page_files));
   TRY(load_shmem(chain, image, task));

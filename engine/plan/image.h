@@ -11,6 +11,7 @@
 #include "engine/memory/chunks.h"
 #include "engine/plan/page_sources.h"
 #include "images/directory.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/cgroups.pb.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
@@ -26,6 +27,8 @@ struct ImageTask {
   pb::core_entry core;                        // of the leader
   pb::task_kobj_ids_entry ids;                // alive tasks only
   std::map<std::uint32_t, pb::core_entry> thread_cores;  // the other threads, by tid
+  // What we know beyond the reference format, by tid; empty in its images.
+  std::map<std::uint32_t, pb::thread_attributes_entry> attributes;
   std::optional<pb::mm_entry> mm;             // absent for zombies
   std::optional<pb::fs_entry> fs;
   std::vector<PageRun> pages;                 // ascending; where each is, see Image::page_files

@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "engine/task/attributes.h"
+#include "engine/task/audit.h"
 #include "engine/task/credentials.h"
 #include "engine/task/limits.h"
 #include "engine/task/registers.h"
@@ -16,6 +18,8 @@
 #include "engine/task/settings.h"
 #include "engine/task/signals.h"
 #include "engine/task/timers.h"
+#include "images/own_types.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/task.pb.h"
 #include "kernel/file.h"
 #include "kernel/proc/stat.h"
@@ -27,7 +31,6 @@ namespace {
 
 // task_core_entry.task_state
 constexpr std::uint32_t kStateAlive = 1, kStateDead = 2, kStateStopped = 3;
-constexpr std::uint32_t kNoLoginUid = ~std::uint32_t{0};
 
 // The id as the task's own user namespace has it. `map`: its uid_map as the engine reads it.
 std::uint32_t id_inside(std::uint32_t id, std::span<const proc::IdRange> map) {
@@ -47,6 +50,8 @@ struct TaskDump::State {
     parasite::Program program;
     CredentialsAsked credentials;
     ThreadSettingsAsked settings;
+    pb::thread_attributes_entry attributes;
+    AttributesAsked attributes_asked;
   };
 
   DumpContext& context;
@@ -148,7 +153,7 @@ Result<> TaskDump::State::read_process() {
   const std::vector<proc::PosixTimer> posix = TRY(read("timers", proc::parse_timers));
   timers = ask_timers(program, posix);
   settings = ask_process_settings(program);
-  return {};
+  return read_process_attributes(task, threads.front().attributes);
 }
 
 Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to) {
@@ -182,10 +187,11 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   save_queue(queue, *core.mutable_signals_p());
   TRY(read_restartable(thread, core));
   seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
+  if (to.status.seccomp != 0) held.set_confined();
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
   TRY(save_segments(tid, *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
-  TRY(save_scheduling(scheduling, core));
+  save_scheduling(scheduling, core);
   const sys::RobustList robust = TRY(sys::get_robust_list(tid));
   core.set_futex_rla(robust.head);
   core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
@@ -194,7 +200,9 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
 
   to.credentials = ask_credentials(to.program, to.status.groups.size());
   to.settings = ask_thread_settings(to.program);
-  return {};
+  to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
+  to.attributes_asked = ask_attributes(to.program, tid == task.pid);
+  return read_thread_attributes(task, tid, to.attributes);
 }
 
 TaskDump::TaskDump(DumpContext& context, const Task& task, parasite::HeldProcess& held, SeccompTable& filters)
@@ -220,6 +228,7 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   pb::thread_core_entry& core = *thread.core.mutable_thread_core();
   save_credentials(placed, thread.credentials, thread.status, thread.label, *core.mutable_creds());
   save_thread_settings(placed, thread.settings, thread.core);
+  save_attributes(placed, thread.attributes_asked, thread.attributes);
   save_alternate_stack(state_->held.threads()[index]->alternate_stack(), *core.mutable_sas());
   if (index != 0) return {};
   pb::task_core_entry& process = *thread.core.mutable_tc();
@@ -244,9 +253,12 @@ Result<> TaskDump::write() {
   for (State::PerThread& thread : state_->threads) cores.push_back(thread.core.mutable_thread_core());
   state_->filters.save(state_->seccomp, cores);
   if (state_->task.leader_ended) TRY(state_->write_ended_leader());
-  for (const State::PerThread& thread : state_->threads)
+  auto attributes = TRY(state_->context.out.create(images::kDormouseTask, static_cast<std::uint64_t>(state_->task.ns_pid)));
+  for (const State::PerThread& thread : state_->threads) {
     TRY(state_->context.out.write(images::kCore, static_cast<std::uint64_t>(thread.ns_tid), thread.core));
-  return {};
+    TRY(attributes.append(thread.attributes));
+  }
+  return attributes.finish();
 }
 
 Result<> write_zombie_core(DumpContext& context, const Task& task) {

@@ -169,6 +169,30 @@ Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::sp
                 std::move(e).owner(name_));
 }
 
+// A task may have given up memory that is both written and executed (PR_SET_MDWE, Linux 6.3; a security module may
+// forbid it too), and then nothing can become executable later, but the other way round it can.
+Result<std::uint64_t> HeldProcess::map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack,
+                                              bool& writable) {
+  std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, static_cast<std::uint64_t>(-1), 0};
+  Result<std::uint64_t> mapped = call(leader(), SYS_mmap, args, stack);
+  writable = mapped || !mapped.error().is_kernel(EACCES);
+  if (writable) return mapped;
+  args[2] = PROT_READ | PROT_EXEC;
+  return call(leader(), SYS_mmap, args, stack);
+}
+
+// All of the area but the interpreter becomes data.
+Result<> HeldProcess::part_area(std::uint64_t stack) {
+  const std::uint64_t text = area_address_ + Area::kPage;
+  const std::uint64_t text_end = text + Area::kPage;
+  const std::uint64_t header[] = {area_address_, Area::kPage, PROT_READ | PROT_WRITE};
+  const std::uint64_t rest[] = {text_end, area_address_ + area_size_ - text_end, PROT_READ | PROT_WRITE};
+  TRY(call(leader(), SYS_mprotect, header, stack));
+  TRY(call(leader(), SYS_mprotect, rest, stack));
+  return {};
+}
+
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
@@ -179,7 +203,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   const SignalFrame& home = leader().frame_;
   std::uint64_t stack = home.address;
   std::vector<std::byte> covered;
-  if (gadgets_.complete()) {
+  if (can_tidy()) {
     const SignalFrame undo =
         build_call_frame(leader().context_.regs, home.address, gadgets_.restorer, gadgets_.syscall,
                          SYS_munmap, wanted, size, home.address);
@@ -188,16 +212,14 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
     TRY(sys::process_vm_write(leader().tid(), undo.address, undo.bytes));
     stack = undo.address;
   }
-  const std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
-                                MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                                static_cast<std::uint64_t>(-1), 0};
-  area_address_ = TRY_OR(call(leader(), SYS_mmap, args, stack),
-                         std::move(e).during("mapping the shared area"));
+  bool writable = true;
+  area_address_ = TRY_OR(map_shared(wanted, size, stack, writable), std::move(e).during("mapping the shared area"));
   area_size_ = size;
   const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
   const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
+  if (!writable) TRY_OR(part_area(stack), std::move(e).during("parting the shared area"));
   area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
-  if (gadgets_.complete()) area_->header().unmap_gadget = gadgets_.syscall;
+  if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   TRY(start_serving(leader()));
   if (!covered.empty()) TRY(sys::process_vm_write(leader().tid(), stack, covered));
   return {};
@@ -305,7 +327,7 @@ Result<> HeldProcess::bring_back(HeldThread& thread) {
 // Out of the area, but not yet where it was: should the engine die now, the thread says by itself that it has
 // left (or tries to, if the area is gone already) and goes home over its frame.
 Result<> HeldProcess::park(HeldThread& thread) {
-  if (!thread.inside_ || !gadgets_.complete()) return {};
+  if (!thread.inside_ || !can_tidy()) return {};
   const std::uint64_t counter = area_->address() + offsetof(blob::AreaHeader, threads);
   user_regs_struct regs = thread.context_.regs;
   regs.rip = gadgets_.syscall;
