@@ -44,8 +44,6 @@ Result<std::vector<pb::vma_entry>> own_mappings() {
 
 Result<> Cast::plan() {
   family_ = TRY(plan_family(context_.image, context_.options.shell_job));
-  vdso_ = TRY(own_vdso());
-  TRY(check_vdso(context_, vdso_));
   std::uint32_t slots = 0;
   actors_.resize(context_.image.tasks.size());
   for (std::size_t i = 0; i < actors_.size(); ++i) {
@@ -68,6 +66,10 @@ Result<> Cast::plan() {
   const auto taken = TRY(own_mappings());
   const std::uint64_t address = TRY(find_common_hole(context_.image, taken, area + images::kPageChunkBytes));
   scratch_ = address + area;
+  const Vdso own = TRY(own_vdso());
+  const AddressRange reserved{address, scratch_ + images::kPageChunkBytes};
+  for (Actor& actor : actors_)
+    if (actor.image->mm) actor.vdso = TRY(plan_vdso(context_, *actor.image, own, std::span(&reserved, 1)));
   yard_ = TRY(parasite::PuppetYard::create(keeper_, address, slots, kProgramBytes));
   auto pair = TRY(sys::socketpair(AF_UNIX, SOCK_SEQPACKET));
   service_ = {std::move(pair.one), std::move(pair.other), service_number(context_.image)};

@@ -50,6 +50,7 @@ class Cast {
     const FamilyMember* family = nullptr;
     Actor* parent = nullptr;
     std::vector<parasite::Puppet> threads;  // the leader first
+    VdsoPlan vdso;
     std::optional<MemoryPlan> memory;
     bool holds_memory = false;  // of whoever it was born of: to be emptied before its own is built
     std::optional<std::uint32_t> executable;  // what the kernel takes for its executable, by file id
@@ -105,7 +106,6 @@ class Cast {
   std::optional<FilesRestore> files_;
   std::map<std::uint32_t, std::vector<EpollWatch>> watches_;  // by files_id
   std::optional<SharedMemory> shared_;
-  Vdso vdso_;
   std::uint64_t scratch_ = 0;
   std::uint32_t helper_slot_ = 0;
   pid_t helper_tid_ = 0;  // of helper threads: a number that no task of the image has

@@ -13,8 +13,9 @@ constexpr std::size_t kWorthAHelper = 16;  // chunks
 }
 
 Result<> Cast::build_memory(Actor& actor) {
-  const ImageTask* from = actor.family->inherits_memory ? actor.parent->image : nullptr;
-  actor.memory = TRY(MemoryPlan::make(*actor.image, from, scratch_));
+  MemoryPlan::Origin from;
+  if (actor.family->inherits_memory) from = {actor.parent->image, &actor.parent->vdso};
+  actor.memory = TRY(MemoryPlan::make(*actor.image, actor.vdso, from, scratch_));
   const MemoryPlan& plan = *actor.memory;
 
   // They arrive as 0, 1, 2, … in a table that is empty but for the service socket.

@@ -15,6 +15,7 @@
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/attended.h"
+#include "parasite/host/gadgets.h"
 
 namespace dormouse::engine {
 
@@ -162,16 +163,16 @@ Result<> Cast::resume() {
   return {};
 }
 
-// The area cannot unmap itself: the call is made from the vdso.
+// The interpreter's own system call takes the area away, itself included: when it ends the leader is stopped
+// and goes on with other registers, as all its threads do.
 Result<> Cast::leave_area(Actor& actor) {
   const parasite::Puppet& leader = actor.threads.front();
-  const std::uint64_t vdso = vdso_address(*actor.image);
-  if (vdso == 0)
-    return fail(Error::unsupported("it has no vdso to leave the interpreter through").owner(leader.name));
+  const auto gadget = parasite::find_syscall(parasite::interpreter_image());
+  if (!gadget) return fail(Error::unsupported("the interpreter has no system call"));
   user_regs_struct regs{};
   TRY(sys::ptrace::getregset(leader.tid, NT_PRSTATUS, std::as_writable_bytes(std::span(&regs, 1))));
   const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
-  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, vdso + vdso_.syscall_offset, regs.rsp, SYS_munmap, args),
+  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, yard_->area().entry() + *gadget, regs.rsp, SYS_munmap, args),
          std::move(e).during("leaving the interpreter").owner(leader.name));
   return {};
 }
