@@ -106,7 +106,7 @@ class Cast {
   std::optional<FilesRestore> files_;
   std::map<std::uint32_t, std::vector<EpollWatch>> watches_;  // by files_id
   std::optional<SharedMemory> shared_;
-  std::uint64_t scratch_ = 0;
+  std::uint64_t scratch_ = 0, attaching_room_ = 0;
   std::uint32_t helper_slot_ = 0;
   pid_t helper_tid_ = 0;  // of helper threads: a number that no task of the image has
   std::uint64_t pages_restored_ = 0;

@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "engine/cast.h"
+#include "engine/ipc/attachments.h"
 #include "parasite/host/helper_thread.h"
 
 namespace dormouse::engine {
@@ -44,6 +45,7 @@ Result<> Cast::build_memory(Actor& actor) {
   TRY(fill_memory(actor, fds));
   parasite::Program seal;
   plan.append_seal(seal);
+  append_attachments(seal, context_.image, *actor.image->mm, attaching_room_);
   seal.call("close what was mapped", SYS_close_range, {0, descriptors.size() - 1, 0});
   TRY(run(actor, seal));
   pages_restored_ += plan.bytes() / 4096;

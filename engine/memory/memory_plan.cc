@@ -33,7 +33,7 @@ const pb::vma_entry* find_same(const ImageTask& in, const pb::vma_entry& vma) {
 
 bool may_inherit(const pb::vma_entry& vma) {
   constexpr std::uint64_t kNotInherited = (1ull << MADV_DONTFORK) | (1ull << MADV_WIPEONFORK);
-  return has_private_pages(vma) && !(vma.status() & s::kVdso) && !(vma.madv() & kNotInherited);
+  return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
 }
 
 }  // namespace
@@ -125,6 +125,7 @@ void MemoryPlan::choose_sources(const Origin& origin) {
     else if (vma.status() & (s::kVdso | s::kVvar))
       source.kind = vdso_.proxied ? Source::Kind::kAnonymous : Source::Kind::kSkip;
     else if (same) source.kind = Source::Kind::kInherited;
+    else if (is_segment(vma)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
     else if (is_shared_anonymous(vma)) source = {Source::Kind::kShared, slot_of(shared_, vma.shmid())};
     else if (is_file_mapping(vma))
       source = {Source::Kind::kFile, slot_of(files_, static_cast<std::uint32_t>(vma.shmid()))};
