@@ -75,6 +75,7 @@ class Cast {
   [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent);
   [[nodiscard]] Result<> dismiss_stand_ins();
   [[nodiscard]] Result<> build_memory(Actor& actor);
+  [[nodiscard]] Result<> make_aio_rings(const Actor& actor, int null_device);
   bool same_file(std::uint32_t one, std::uint32_t other) const;
   [[nodiscard]] Result<> fill_memory(Actor& actor, const MemoryFiles& fds);
   [[nodiscard]] Result<> check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const;

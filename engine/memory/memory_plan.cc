@@ -206,7 +206,8 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
   const std::string name = label("map", v.start(), v.end());
   const auto here = parasite::exactly(static_cast<std::int64_t>(v.start()));
   const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
-  const std::uint64_t flags = v.flags() | MAP_FIXED_NOREPLACE;
+  // What a ring held is kept in memory that the ring replaces (engine/ipc/aio_ring.h).
+  const std::uint64_t flags = (is_aio_ring(v) ? MAP_PRIVATE | MAP_ANONYMOUS : v.flags()) | MAP_FIXED_NOREPLACE;
   switch (sources_[i].kind) {
     case Source::Kind::kSkip: return;
     case Source::Kind::kInherited:

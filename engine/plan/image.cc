@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "engine/ipc/aio_ring.h"
 #include "engine/memory/vma_kind.h"
 #include "images/manifest.h"
 #include "images/own_types.h"
@@ -34,6 +35,7 @@ Result<> check_vmas(const Image& image, const ImageTask& task) {
     if (is_shared_anonymous(vma) && !image.shmem.contains(vma.shmid()))
       return fail(contradiction(task, format("shared memory {} has no page map", vma.shmid())));
   }
+  if (const auto rings = check_aio_rings(*task.mm); !rings) return fail(contradiction(task, rings.error().reason()));
   if (!image.files.contains(task.mm->exe_file_id()))
     return fail(contradiction(task, "its executable is not in files.img"));
   return {};
