@@ -88,6 +88,14 @@ class Planner {
            (connected_to_.at(one) > 1 || connected_to_.at(other) > 1);
   }
 
+  // A datagram socket that somebody is connected to is "established" as well, though it has no peer
+  // (net/unix/af_unix.c: unix_dgram_connect), and one with a name may be so because of somebody who is gone.
+  bool is_orphan(std::size_t i) const {
+    const pb::unix_sk_entry& record = *plan_.sockets[i].record;
+    if (record.state() != kEstablished) return false;
+    return record.type() != SOCK_DGRAM || (record.name().empty() && !connected_to_.contains(i));
+  }
+
   Result<> decide(std::size_t i) {
     UnixPlan::Socket& socket = plan_.sockets[i];
     const pb::unix_sk_entry& record = *socket.record;
@@ -105,7 +113,7 @@ class Planner {
       socket.connects = true;
       socket.birth = is_fed ? UnixBirth::kFed : UnixBirth::kAlone;
       return check_connection(i);
-    } else if (record.state() == kEstablished) {
+    } else if (is_orphan(i)) {
       socket.birth = UnixBirth::kOrphan;
     } else {
       socket.birth = is_fed ? UnixBirth::kFed : UnixBirth::kAlone;

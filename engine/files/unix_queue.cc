@@ -84,7 +84,8 @@ Result<std::optional<QueuedMessage>> peek_next(int fd, int type, bool at_end, st
   if (type != SOCK_STREAM) {
     std::byte none[1];
     const ssize_t told = retry([&] { return ::recv(fd, none, 0, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT); });
-    if (told == -1 && errno == EAGAIN) return std::nullopt;
+    // ENOTCONN: a SOCK_SEQPACKET that is not connected, or listens, has no queue of messages.
+    if (told == -1 && (errno == EAGAIN || errno == ENOTCONN)) return std::nullopt;
     if (told == -1) return failed("recv(MSG_PEEK)");
     size = static_cast<std::size_t>(told);
     // An empty message has now been seen, and is not shown a second time.
