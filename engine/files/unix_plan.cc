@@ -39,7 +39,7 @@ class Planner {
       if (!by_inode_.emplace(record.ino(), plan_.sockets.size()).second)
         return fail(corrupt(record, "appears twice"));
       plan_.sockets.push_back({.record = &record});
-      if (record.state() == kListening && !(record.uflags() & kOutside)) listening_names_.insert(record.name());
+      if (record.state() == kListening && !(record.uflags() & kIsOutside)) listening_names_.insert(record.name());
       if (record.state() == kEstablished && !record.name().empty()) ++connected_names_[record.name()];
     }
     return {};
@@ -101,7 +101,7 @@ class Planner {
     const pb::unix_sk_entry& record = *socket.record;
     const bool is_fed = fed_.contains(record.id());
     socket.binds = !record.name().empty();
-    if (record.uflags() & kOutside) {
+    if (record.uflags() & kIsOutside) {
       socket.birth = UnixBirth::kOutside;
       socket.binds = false;
     } else if (record.uflags() & kToRequester) {
@@ -151,7 +151,7 @@ class Planner {
   Result<> check_connection(std::size_t i) const {
     const pb::unix_sk_entry& record = *plan_.sockets[i].record;
     const pb::unix_sk_entry& peer = *plan_.sockets[*plan_.sockets[i].peer].record;
-    const bool outside = peer.uflags() & kOutside;
+    const bool outside = peer.uflags() & kIsOutside;
     if (!outside && record.type() != peer.type())
       return fail(corrupt(record, "is connected to a socket of another type"));
     if (!outside && peer.name().empty()) return fail(corrupt(record, "is connected to a socket without a name"));

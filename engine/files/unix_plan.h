@@ -23,7 +23,7 @@ namespace dormouse::engine {
 // unix_sk_entry.state, the numbers of TCP.
 inline constexpr int kEstablished = 1, kClosed = 7, kListening = 10;
 // unix_sk_entry.uflags
-inline constexpr std::uint32_t kOutside = 1;      // a peer that is not in the tree; no more than its name is known
+inline constexpr std::uint32_t kIsOutside = 1;     // a peer that is not in the tree; no more than its name is known
 inline constexpr std::uint32_t kToRequester = 2;  // was connected to the engine that dumped it
 inline constexpr std::uint32_t kByPlugin = 4;
 
@@ -48,7 +48,7 @@ struct UnixPlan {
   struct Socket {
     const pb::unix_sk_entry* record = nullptr;
     UnixBirth birth = UnixBirth::kAlone;
-    std::optional<std::size_t> peer;  // index
+    std::optional<std::size_t> peer = {};  // index
     bool binds = false;
     bool connects = false;            // to its peer, when all are there
     bool accepted = false;            // the end of a kAccepted pair that has the listener's name

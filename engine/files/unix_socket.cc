@@ -264,7 +264,7 @@ Result<> UnixSocketFile::write_outside(const netns::UnixSocket& peer, std::uint3
   entry->set_type(SOCK_DGRAM);
   entry->set_state(kListening);
   entry->set_flags(0);
-  entry->set_uflags(kOutside);
+  entry->set_uflags(kIsOutside);
   entry->set_backlog(0);
   entry->set_peer(0);
   entry->set_name(peer.name);
