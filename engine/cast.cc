@@ -12,6 +12,7 @@
 #include <unordered_map>
 
 #include "base/format.h"
+#include "engine/ipc/attachments.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/socket.h"
@@ -64,10 +65,14 @@ Result<> Cast::plan() {
   constexpr std::size_t kProgramBytes = 16 << 20;  // virtual; only what is used exists
   const std::size_t area = parasite::Area::size_for(slots, kProgramBytes);
   const auto taken = TRY(own_mappings());
-  const std::uint64_t address = TRY(find_common_hole(context_.image, taken, area + images::kPageChunkBytes));
+  constexpr std::uint64_t kHugePage = 2 << 20;
+  const std::uint64_t room = attaching_bytes(context_.image);
+  const std::uint64_t reserve = area + images::kPageChunkBytes + (room ? room + kHugePage : 0);
+  const std::uint64_t address = TRY(find_common_hole(context_.image, taken, reserve));
   scratch_ = address + area;
+  attaching_room_ = (scratch_ + images::kPageChunkBytes + kHugePage - 1) / kHugePage * kHugePage;
   const Vdso own = TRY(own_vdso());
-  const AddressRange reserved{address, scratch_ + images::kPageChunkBytes};
+  const AddressRange reserved{address, address + reserve};
   for (Actor& actor : actors_)
     if (actor.image->mm) actor.vdso = TRY(plan_vdso(context_, *actor.image, own, std::span(&reserved, 1)));
   yard_ = TRY(parasite::PuppetYard::create(keeper_, address, slots, kProgramBytes));

@@ -75,6 +75,7 @@ class Cast {
   [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent);
   [[nodiscard]] Result<> dismiss_stand_ins();
   [[nodiscard]] Result<> build_memory(Actor& actor);
+  [[nodiscard]] Result<> make_aio_rings(const Actor& actor, int null_device);
   bool same_file(std::uint32_t one, std::uint32_t other) const;
   [[nodiscard]] Result<> fill_memory(Actor& actor, const MemoryFiles& fds);
   [[nodiscard]] Result<> check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const;
@@ -106,7 +107,7 @@ class Cast {
   std::optional<FilesRestore> files_;
   std::map<std::uint32_t, std::vector<EpollWatch>> watches_;  // by files_id
   std::optional<SharedMemory> shared_;
-  std::uint64_t scratch_ = 0;
+  std::uint64_t scratch_ = 0, attaching_room_ = 0;
   std::uint32_t helper_slot_ = 0;
   pid_t helper_tid_ = 0;  // of helper threads: a number that no task of the image has
   std::uint64_t pages_restored_ = 0;

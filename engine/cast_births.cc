@@ -12,6 +12,7 @@
 
 #include "base/format.h"
 #include "engine/cast.h"
+#include "engine/ipc/attachments.h"
 #include "kernel/proc/directory.h"
 
 namespace dormouse::engine {
@@ -36,7 +37,10 @@ Result<> Cast::raise_tree() {
     if (stand_ins_[i].tid == 0) TRY(spawn_stand_in(i));
   TRY(make_and_join_groups());
   TRY(dismiss_stand_ins());
-  return bury_zombies();
+  TRY(bury_zombies());
+  parasite::Program removals;
+  append_removals(removals, context_.image);
+  return run(actors_.front(), removals);
 }
 
 // Once the process is there: its children, memory, session and threads, and then the same for each child.

@@ -13,6 +13,7 @@
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
 #include "engine/files/files_dump.h"
+#include "engine/ipc/attachments.h"
 #include "engine/memory/address_space.h"
 #include "engine/dedup.h"
 #include "engine/inventory.h"
@@ -219,6 +220,9 @@ Result<> Checkpoint::describe_surroundings() {
     if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
   blockers_.note(files_->save_in_flight());
   TRY(namespaces_->save(*context_));
+  for (Subject& subject : subjects_)
+    check_attachments(*context_, subject.task, subject.space.vmas(), namespaces_->own() & CLONE_NEWIPC,
+                      namespaces_->segments());
   if (namespaces_->own() & CLONE_NEWNS)
     blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
   return begin_cgroups();
@@ -359,6 +363,7 @@ Result<> Checkpoint::save_memory() {
     TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }
+  for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));
   report_.pages_scanned = pages.counts().scanned;
   report_.pages_written = pages.counts().written;
   report_.pages_in_parent = pages.counts().in_parent;

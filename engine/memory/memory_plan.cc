@@ -33,7 +33,7 @@ const pb::vma_entry* find_same(const ImageTask& in, const pb::vma_entry& vma) {
 
 bool may_inherit(const pb::vma_entry& vma) {
   constexpr std::uint64_t kNotInherited = (1ull << MADV_DONTFORK) | (1ull << MADV_WIPEONFORK);
-  return has_private_pages(vma) && !(vma.status() & s::kVdso) && !(vma.madv() & kNotInherited);
+  return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
 }
 
 }  // namespace
@@ -125,6 +125,7 @@ void MemoryPlan::choose_sources(const Origin& origin) {
     else if (vma.status() & (s::kVdso | s::kVvar))
       source.kind = vdso_.proxied ? Source::Kind::kAnonymous : Source::Kind::kSkip;
     else if (same) source.kind = Source::Kind::kInherited;
+    else if (is_segment(vma)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
     else if (is_shared_anonymous(vma)) source = {Source::Kind::kShared, slot_of(shared_, vma.shmid())};
     else if (is_file_mapping(vma))
       source = {Source::Kind::kFile, slot_of(files_, static_cast<std::uint32_t>(vma.shmid()))};
@@ -205,7 +206,8 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
   const std::string name = label("map", v.start(), v.end());
   const auto here = parasite::exactly(static_cast<std::int64_t>(v.start()));
   const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
-  const std::uint64_t flags = v.flags() | MAP_FIXED_NOREPLACE;
+  // What a ring held is kept in memory that the ring replaces (engine/ipc/aio_ring.h).
+  const std::uint64_t flags = (is_aio_ring(v) ? MAP_PRIVATE | MAP_ANONYMOUS : v.flags()) | MAP_FIXED_NOREPLACE;
   switch (sources_[i].kind) {
     case Source::Kind::kSkip: return;
     case Source::Kind::kInherited:

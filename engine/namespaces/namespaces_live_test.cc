@@ -54,7 +54,7 @@ class NamespacesLive : public ::testing::Test {
     Blockers blockers;
     auto out = images::OutputDirectory::open(directory_.get()).value();
     DumpContext context{.options = dump_, .log = log_, .out = out, .tree = tree, .blockers = blockers};
-    const auto dump = NamespacesDump::identify(context);
+    auto dump = NamespacesDump::identify(context);
     EXPECT_TRUE(dump);
     own_ = dump->own();
     const NamespaceIds ids = ids_ = dump->ids_of(tree.root()), outside = outside_ = dump->outside();

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "engine/ipc/aio_ring.h"
 #include "engine/memory/vma_kind.h"
 #include "images/manifest.h"
 #include "images/own_types.h"
@@ -34,6 +35,7 @@ Result<> check_vmas(const Image& image, const ImageTask& task) {
     if (is_shared_anonymous(vma) && !image.shmem.contains(vma.shmid()))
       return fail(contradiction(task, format("shared memory {} has no page map", vma.shmid())));
   }
+  if (const auto rings = check_aio_rings(*task.mm); !rings) return fail(contradiction(task, rings.error().reason()));
   if (!image.files.contains(task.mm->exe_file_id()))
     return fail(contradiction(task, "its executable is not in files.img"));
   return {};
@@ -75,6 +77,55 @@ Result<> load_shmem(images::Chain& chain, Image& image, const ImageTask& task) {
     auto& object = image.shmem[vma.shmid()];
     if (chain[0].exists(images::kShmemPagemap, vma.shmid()))
       object.pages = TRY(find_pages(chain, images::kShmemPagemap, vma.shmid(), image.page_files));
+  }
+  return {};
+}
+
+Result<> check_segment(const images::Reader& reader, const ImageSegment& segment) {
+  const std::uint64_t size = segment.entry.size(), id = segment.entry.desc().id();
+  const std::uint32_t shift = segment.entry.hugetlb_flag() >> 26;
+  if (size == 0 || size > kUserEnd || id > INT32_MAX)
+    return fail(reader.corrupt(format("shared memory {} of {} bytes is impossible", id, size)));
+  if (segment.entry.hugetlb_flag() != 0 && (shift < 12 || shift > 34))
+    return fail(reader.corrupt(format("huge pages of 2^{} bytes are impossible", shift)));
+  if (!segment.entry.in_pagemaps())
+    return fail(Error::unsupported("its content is kept in a form that engines before version 3 wrote")
+                    .object(format("System V shared memory {}", id)).remedy("checkpoint anew with a later version"));
+  for (const PageRun& run : segment.pages)
+    if (run.end > segment.mapped_bytes())
+      return fail(reader.corrupt(format("shared memory {} has pages behind its end", id)));
+  return {};
+}
+
+Result<> load_segments(images::Chain& chain, Image& image) {
+  const std::uint32_t number = image.tasks.front().ids.ipc_ns_id();
+  if (!chain[0].exists(images::kIpcnsShm, number)) return {};
+  auto reader = TRY(chain[0].reader(images::kIpcnsShm, number));
+  ImageSegment segment;
+  while (TRY(reader.next(segment.entry))) {
+    const std::uint64_t id = segment.entry.desc().id();
+    segment.pages.clear();
+    if (chain[0].exists(images::kShmemPagemap, id))
+      segment.pages = TRY(find_pages(chain, images::kShmemPagemap, id, image.page_files));
+    TRY(check_segment(reader, segment));
+    if (!image.segments.emplace(id, segment).second)
+      return fail(reader.corrupt(format("shared memory {} appears twice", id)));
+  }
+  return {};
+}
+
+Result<> check_attachments(const Image& image, const ImageTask& task) {
+  if (!task.mm) return {};
+  for (const pb::vma_entry& vma : task.mm->vmas()) {
+    if (!is_segment(vma)) continue;
+    const auto segment = image.segments.find(vma.shmid());
+    if (segment == image.segments.end())
+      return fail(contradiction(task, format("mapping {:x}-{:x} is of System V shared memory {}, which is not in the images",
+                                             vma.start(), vma.end(), vma.shmid())));
+    const std::uint64_t bytes = segment->second.mapped_bytes();
+    if (vma.pgoff() % kPage || vma.pgoff() > bytes || vma.end() - vma.start() > bytes - vma.pgoff())
+      return fail(contradiction(task, format("mapping {:x}-{:x} is larger than System V shared memory {}", vma.start(),
+                                             vma.end(), vma.shmid())));
   }
   return {};
 }
@@ -169,6 +220,11 @@ bool ImageTask::alive() const {
   return core.tc().task_state() == kTaskAlive || core.tc().task_state() == kTaskStopped;
 }
 
+std::uint64_t ImageSegment::mapped_bytes() const {
+  const std::uint64_t page = entry.hugetlb_flag() == 0 ? kPage : std::uint64_t{1} << (entry.hugetlb_flag() >> 26 & 63);
+  return (entry.size() + page - 1) / page * page;
+}
+
 Result<Image> load_image(images::Chain& chain) {
   const images::InputDirectory& in = chain[0];
   TRY(check_completeness(in));
@@ -185,6 +241,8 @@ Result<Image> load_image(images::Chain& chain) {
   TRY(check_tree(image));
   TRY(load_files(in, image));
   for (ImageTask& task : image.tasks) TRY(load_task(chain, image, task));
+  TRY(load_segments(chain, image));
+  for (const ImageTask& task : image.tasks) TRY(check_attachments(image, task));
   if (!image.tasks.front().alive())
     return fail(Error::unsupported("the root task is a zombie").object("pstree.img"));
   TRY(load_mounts(in, image));

@@ -15,6 +15,7 @@
 #include "images/schema/cgroups.pb.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
+#include "images/schema/ipc.pb.h"
 #include "images/schema/memory.pb.h"
 #include "images/schema/mounts.pb.h"
 #include "images/schema/namespaces.pb.h"
@@ -39,12 +40,21 @@ struct ShmemImage {
   std::vector<PageRun> pages;
 };
 
+// System V shared memory.
+struct ImageSegment {
+  pb::ipc_shm_entry entry;
+  std::vector<PageRun> pages;
+  // Of one attachment: whole pages, huge ones where it has those.
+  std::uint64_t mapped_bytes() const;
+};
+
 struct Image {
   pb::inventory_entry inventory;
   std::vector<ImageTask> tasks;                              // parents before children; [0] is the root
   std::map<std::uint32_t, pb::file_entry> files;             // by file id
   std::map<std::uint32_t, std::vector<pb::fdinfo_entry>> descriptors;  // by files_id
   std::map<std::uint64_t, ShmemImage> shmem;                 // by shmid
+  std::map<std::uint64_t, ImageSegment> segments;            // by id; of the root task's IPC namespace
   std::vector<PageFileName> page_files;                      // what PageRun::file counts
   std::vector<pb::mnt_entry> mounts;                         // of the root task's mount namespace
   std::map<std::uint32_t, int> exit_signals;                 // by pid, where it is not SIGCHLD; 0: none
