@@ -45,8 +45,11 @@ static int connect_to(Name name) {
 
 WORKLOAD("names stay: relative, abstract with any bytes, chosen by the kernel, deleted, replaced; and who was accepted under them") {
   char unique[64];
-  snprintf(unique, sizeof unique, "%cdormouse-%d%c.", '\0', getpid(), '\0');
-  const std::string_view abstract(unique, 13 + strlen(unique + 1) - 9);
+  // Abstract names are the network namespace's; the directory is this run's alone.
+  struct stat here{};
+  MUST(stat(".", &here));
+  const int size = snprintf(unique, sizeof unique, "%cdormouse-%lu-%lu%c.", '\0', here.st_dev, here.st_ino, '\0');
+  const std::string_view abstract(unique, static_cast<size_t>(size));
   MUST(mkdir("sub", 0755));
   MUST(chdir("sub"));
   const int relative = listener(Name(std::string_view("here\0", 5)));
