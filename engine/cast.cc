@@ -151,6 +151,7 @@ Result<> Cast::run(const Actor& actor, const parasite::Program& program) {
 Result<> Cast::open_files() {
   Fd root = TRY(sys::openat(AT_FDCWD, format("/proc/{}/root", root_pid_), O_PATH | O_DIRECTORY));
   files_.emplace(TRY(FilesRestore::begin(context_, std::move(root))));
+  TRY(files_->set_root_task(root_pid_));
   files_->set_pid_lookup([this](pid_t ns_pid) -> pid_t {
     for (const Actor& actor : actors_)
       for (const parasite::Puppet& puppet : actor.threads)

@@ -162,6 +162,8 @@ Result<> Checkpoint::stop() {
 Result<> Checkpoint::identify() {
   TRY(identify_shared(stopped_->tree));
   namespaces_ = TRY(NamespacesDump::identify(*context_));
+  context_->network_id = namespaces_->ids_of(stopped_->tree.root()).net;
+  context_->outside_network_id = namespaces_->outside().net;
   return {};
 }
 
@@ -197,6 +199,7 @@ Result<> Checkpoint::describe_surroundings() {
   files_.emplace(TRY(FilesDump::begin(*context_, *mounts_)));
   for (Subject& subject : subjects_)
     if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
+  blockers_.note(files_->save_in_flight());
   TRY(namespaces_->save(*context_));
   if (namespaces_->own() & CLONE_NEWNS)
     blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
