@@ -120,6 +120,7 @@ class HeldProcess {
   Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
   [[nodiscard]] Result<> part_area(std::uint64_t stack);
   [[nodiscard]] Result<> start_serving(HeldThread& thread);
+  [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
   [[nodiscard]] Result<> ask_alternate_stacks();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
