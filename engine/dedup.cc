@@ -60,7 +60,7 @@ Result<> dedup(int images_dir) {
 }
 
 Result<> drop_restored(const RestoreContext& context) {
-  std::vector<PageHoles> holes(context.chain.size());
+  std::vector<PageHoles> holes(context.chain->size());
   const auto note = [&](const std::vector<PageRun>& pages) {
     for (const Chunk& chunk : cut_in_place(pages)) {
       const PageFileName& file = context.image.page_files[chunk.file];
@@ -70,7 +70,7 @@ Result<> drop_restored(const RestoreContext& context) {
   for (const ImageTask& task : context.image.tasks) note(task.pages);
   for (const auto& [shmid, object] : context.image.shmem) note(object.pages);
   for (std::size_t level = 0; level < holes.size(); ++level)
-    TRY(punch_holes(context.chain.directory(level), holes[level], images::Dropped::kRestored));
+    TRY(punch_holes(context.chain->directory(level), holes[level], images::Dropped::kRestored));
   return {};
 }
 

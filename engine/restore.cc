@@ -84,7 +84,7 @@ void Restore::after_the_point_of_no_return(const char* stage) {
 Result<> Restore::open() {
   chain_ = TRY(images::Chain::open(options_.images_dir));
   image_ = TRY(load_image(*chain_));
-  context_.emplace(RestoreContext{options_, *options_.log, (*chain_)[0], *image_, *chain_});
+  context_.emplace(RestoreContext{options_, *options_.log, (*chain_)[0], *image_, &*chain_});
   return check_shared_chunks(*context_);
 }
 

@@ -78,13 +78,13 @@ struct ManifestInfo {
   std::uint32_t tasks = 0, threads = 0;
   std::uint64_t pages = 0;
   std::string root_comm;
+  std::map<std::string, std::string> extra;  // free key/value facts for people
   // Names exactly this set of images; empty in those of older versions.
-  std::string generation;
+  std::string generation = {};
   // The generation of the images in `parent` that hold the pages flagged so; empty: there are none.
-  std::string parent;
+  std::string parent = {};
   bool pre_dump = false;  // memory only
   Dropped dropped = Dropped::kNothing;
-  std::map<std::string, std::string> extra;  // free key/value facts for people
 };
 
 class OutputDirectory {
