@@ -5,6 +5,9 @@
 
 #include "base/format.h"
 #include "engine/cast.h"
+#include "engine/ipc/aio_ring.h"
+#include "engine/ipc/attachments.h"
+#include "kernel/file.h"
 #include "parasite/host/helper_thread.h"
 
 namespace dormouse::engine {
@@ -13,8 +16,9 @@ constexpr std::size_t kWorthAHelper = 16;  // chunks
 }
 
 Result<> Cast::build_memory(Actor& actor) {
-  const ImageTask* from = actor.family->inherits_memory ? actor.parent->image : nullptr;
-  actor.memory = TRY(MemoryPlan::make(*actor.image, from, scratch_));
+  MemoryPlan::Origin from;
+  if (actor.family->inherits_memory) from = {actor.parent->image, &actor.parent->vdso};
+  actor.memory = TRY(MemoryPlan::make(*actor.image, actor.vdso, from, scratch_));
   const MemoryPlan& plan = *actor.memory;
 
   // They arrive as 0, 1, 2, … in a table that is empty but for the service socket.
@@ -35,6 +39,9 @@ Result<> Cast::build_memory(Actor& actor) {
   actor.executable = executable;
   for (const std::uint32_t id : plan.files()) fds.files.push_back(next(TRY(files_->open(id))));
   for (const std::uint64_t id : plan.shared()) fds.shared.push_back(next(shared_->descriptor(id)));
+  Fd null;
+  if (actor.image->mm->aios_size() != 0) null = TRY(sys::openat(AT_FDCWD, "/dev/null", O_WRONLY));
+  const int null_device = null ? next(null.get()) : -1;
   TRY(hand_out(actor.threads.front(), descriptors));
 
   parasite::Program map;
@@ -43,9 +50,22 @@ Result<> Cast::build_memory(Actor& actor) {
   TRY(fill_memory(actor, fds));
   parasite::Program seal;
   plan.append_seal(seal);
-  seal.call("close what was mapped", SYS_close_range, {0, descriptors.size() - 1, 0});
+  append_attachments(seal, context_.image, *actor.image->mm, attaching_room_);
   TRY(run(actor, seal));
+  TRY(make_aio_rings(actor, null_device));
+  parasite::Program close;
+  close.call("close what was mapped", SYS_close_range, {0, descriptors.size() - 1, 0});
+  TRY(run(actor, close));
   pages_restored_ += plan.bytes() / 4096;
+  return {};
+}
+
+// When all else is mapped: the kernel chooses where a new ring is at first.
+Result<> Cast::make_aio_rings(const Actor& actor, int null_device) {
+  const parasite::Puppet& leader = actor.threads.front();
+  const AioRingOwner owner{[&](const parasite::Program& program) { return yard_->run(leader, program); }, leader.tid, null_device};
+  for (const pb::aio_ring_entry& ring : actor.image->mm->aios())
+    TRY_OR(restore_aio_ring(owner, ring), std::move(e).object(format("aio ring at {:x}", ring.id())).owner(leader.name));
   return {};
 }
 

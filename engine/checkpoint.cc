@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 
 #include <optional>
 
@@ -12,6 +13,7 @@
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
 #include "engine/files/files_dump.h"
+#include "engine/ipc/attachments.h"
 #include "engine/memory/address_space.h"
 #include "engine/dedup.h"
 #include "engine/inventory.h"
@@ -27,6 +29,7 @@
 #include "engine/task/task_dump.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
+#include "images/schema/kinship.pb.h"
 #include "images/schema/task.pb.h"
 
 namespace dormouse::engine {
@@ -83,6 +86,7 @@ class Checkpoint {
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_tree();
+  [[nodiscard]] Result<> save_exit_signals();
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
@@ -180,6 +184,8 @@ Result<> Checkpoint::stop() {
 Result<> Checkpoint::identify() {
   TRY(identify_shared(stopped_->tree));
   namespaces_ = TRY(NamespacesDump::identify(*context_));
+  context_->network_id = namespaces_->ids_of(stopped_->tree.root()).net;
+  context_->outside_network_id = namespaces_->outside().net;
   return {};
 }
 
@@ -192,9 +198,6 @@ Result<> Checkpoint::describe_tasks() {
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
     subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
-    if (!task.owns_vm)
-      blockers_.add(Error::unsupported("it shares its address space with another process (CLONE_VM)")
-                        .owner(task.name()).remedy("not supported yet"));
   }
   return {};
 }
@@ -215,7 +218,11 @@ Result<> Checkpoint::describe_surroundings() {
   files_.emplace(TRY(FilesDump::begin(*context_, *mounts_)));
   for (Subject& subject : subjects_)
     if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
+  blockers_.note(files_->save_in_flight());
   TRY(namespaces_->save(*context_));
+  for (Subject& subject : subjects_)
+    check_attachments(*context_, subject.task, subject.space.vmas(), namespaces_->own() & CLONE_NEWIPC,
+                      namespaces_->segments());
   if (namespaces_->own() & CLONE_NEWNS)
     blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
   return begin_cgroups();
@@ -241,9 +248,13 @@ Result<> Checkpoint::no_blockers() {
 
 Result<> Checkpoint::enter() {
   parasite::GadgetFinder finder;
-  for (Subject& subject : subjects_)
-    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.space.maps()),
+  for (Subject& subject : subjects_) {
+    // Where one address space has several processes, the areas of those before are in it by now.
+    std::vector<proc::Vma> maps;
+    if (!subject.task.owns_vm) maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
+    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps),
            std::move(e).owner(subject.task.name()));
+  }
   return {};
 }
 
@@ -286,10 +297,10 @@ Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
   for (Subject& subject : subjects_) {
-    if (subject.task.owns_fs) TRY(save_fs(subject.task, subject.dir));
+    TRY(save_fs(subject.task, subject.dir));
     TRY(subject.space.write(*context_, subject.task, *files_));
-    for (std::size_t t = 0; t < subject.task.threads.size(); ++t) {
-      const auto thread = TRY(subject.dir.thread(subject.task.threads[t].tid));
+    for (std::size_t t = 0; t < subject.held.threads().size(); ++t) {
+      const auto thread = TRY(subject.dir.thread(subject.held.threads()[t]->tid()));
       subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
     }
     TRY(subject.state.write());
@@ -324,7 +335,21 @@ Result<> Checkpoint::save_tree() {
     fill_namespace_ids(ns, ids);
     TRY(out_->write(images::kIds, task->ns_pid, ids));
   }
-  return {};
+  return save_exit_signals();
+}
+
+Result<> Checkpoint::save_exit_signals() {
+  std::optional<images::Writer> writer;
+  for (const auto& task : stopped_->tree.tasks) {
+    // The root's is its restorer's business.
+    if (task->exit_signal == SIGCHLD || !task->parent) continue;
+    if (!writer) writer.emplace(TRY(out_->create(images::kExitSignals)));
+    pb::exit_signal_entry entry;
+    entry.set_pid(static_cast<std::uint32_t>(task->ns_pid));
+    entry.set_signal(static_cast<std::uint32_t>(task->exit_signal));
+    TRY(writer->append(entry));
+  }
+  return writer ? writer->finish() : Result<>{};
 }
 
 Result<> Checkpoint::save_memory() {
@@ -332,11 +357,13 @@ Result<> Checkpoint::save_memory() {
   const bool again = options_.track_memory && options_.after != AfterDump::kKill;
   PagesDump pages(*context_, {*tracking_, options_.track_memory && parent_ ? &*parent_ : nullptr, again});
   for (Subject& subject : subjects_) {
+    if (!subject.task.owns_vm) continue;
     if (again && TRY(tracking_->needs_descriptor(subject.task)))
       TRY(tracking_->make_descriptor(subject.task, *keeper_, subject.held));
     TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }
+  for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));
   report_.pages_scanned = pages.counts().scanned;
   report_.pages_written = pages.counts().written;
   report_.pages_in_parent = pages.counts().in_parent;

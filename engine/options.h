@@ -101,6 +101,8 @@ struct CheckpointOptions : CommonOptions {
   bool external_masters = false;  // slave mounts with masters outside are acceptable
   std::vector<std::string> enabled_filesystems;
   std::vector<std::string> skip_mounts;
+  // Inode of the engine's end of the socket that a task of the tree asked for this dump with; 0: none did.
+  std::uint64_t requester_socket = 0;
   bool sync_images = false;    // fsync before the manifest is written
   bool track_memory = false;   // note from now on which pages are written, for the next dump
   std::string parent_images;   // images of an earlier (pre-)dump to build on, as seen from images_dir

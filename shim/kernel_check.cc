@@ -55,8 +55,8 @@ constexpr Row kTable[] = {
     {"external_net_ns", kByNameOnly, Feature::kPidfdGetfd},
     {"newifindex", kExtra, Feature::kNewIfindex},
     {"nftables", kByNameOnly, Feature::kNftables},
-    // We run no iptables: both ways of locking a network are spoken to nf_tables.
-    {"has_ipt_legacy", kByNameOnly, Feature::kNftables},
+    // We run no iptables program, so what counts is the kernel's part, not whether the program is installed.
+    {"has_ipt_legacy", kByNameOnly, Feature::kIptablesLegacy},
     {"network_lock_nftables", kExtra, Feature::kNftables},
     {"pidfd_store", kExtra, Feature::kPidfdGetfd},
     {"ns_pid", kExtra, Feature::kNsPid},

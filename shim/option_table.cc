@@ -90,17 +90,16 @@ Result<> only(Settings& settings, const OptionUse& use, std::string_view have,
 
 // ---- values that need a line or two ----
 
+// -v, -vvv and -v4 as they have always been understood: what is no number counts as 0. (Callers write
+// "-verbosity=0", which is a -v with the value "erbosity=0".)
 Result<> count_verbosity(Settings& settings, const OptionUse& use) {
   std::string_view text = use.text();
-  consume_prefix(text, "erbosity=");  // -verbosity=0, with one dash, as callers of the reference write it
-  if (text.find_first_not_of('v') == std::string_view::npos) {  // -v, -vvv
+  if (text.empty() || text[0] == 'v') {
     settings.verbosity += 1 + static_cast<int>(text.size());
     return {};
   }
-  const auto level = parse_number<int>(text);
-  if (!level || *level < 0)
-    return fail(Error::bad_option(format("\"{}\" is not a verbosity", text)));
-  settings.verbosity = *level;
+  const auto digits = text.substr(0, text.find_first_not_of("0123456789"));
+  settings.verbosity = parse_number<int>(digits).value_or(0);
   return {};
 }
 
@@ -359,14 +358,25 @@ const Option* find_option(char letter) {
   return letter == 'n' ? find_option("namespaces") : nullptr;
 }
 
-const Option* find_spelling(std::string_view name, bool& on) {
-  on = true;
-  if (const Option* option = find_option(name)) return option;
-  if (!consume_prefix(name, "no-")) return nullptr;
-  const Option* option = find_option(name);
-  if (!option || option->argument != kFlag) return nullptr;
-  on = false;
-  return option;
+Result<Spelling> find_spelling(std::string_view name) {
+  std::vector<Spelling> begun;
+  for (const Option& option : kTable) {
+    if (option.name.empty()) continue;
+    const auto consider = [&](const std::string& spelling, bool on) {
+      if (spelling == name) return true;
+      if (!name.empty() && spelling.starts_with(name)) begun.push_back({&option, on});
+      return false;
+    };
+    if (consider(std::string(option.name), true)) return Spelling{&option, true};
+    if (option.argument != kFlag) continue;
+    if (consider("no-" + std::string(option.name), false)) return Spelling{&option, false};
+  }
+  if (begun.empty()) return fail(Error::bad_option("unknown option"));
+  if (begun.size() == 1) return begun.front();
+  std::string names;
+  for (const Spelling& one : begun)
+    names += format("{}--{}{}", names.empty() ? "" : ", ", one.on ? "" : "no-", one.option->name);
+  return fail(Error::bad_option("it may mean " + names));
 }
 
 Result<> apply(Settings& settings, const OptionUse& use) {

@@ -26,6 +26,9 @@ class FilesRestore {
   // before an open file can be opened that sends signals to a task (F_SETOWN).
   void set_pid_lookup(std::function<pid_t(pid_t)> lookup);
 
+  // The root task as the engine sees it, whose namespaces sockets are made in; without it, in the engine's own.
+  [[nodiscard]] Result<> set_root_task(pid_t pid);
+
   // The open file behind an id of files.img: opened on first use, then the same each time. Owned by
   // this object. File position, flags and owner (F_SETOWN) are as saved. Descriptors given with
   // --inherit-fd replace what their key names.

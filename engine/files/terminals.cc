@@ -130,6 +130,16 @@ Result<Fd> Terminals::open(const pb::tty_file_entry& entry) {
   return file;
 }
 
+// As the tree has it open; there may be several names of it.
+std::optional<std::string> Terminals::master_path(std::uint32_t index) const {
+  for (const auto& [id, record] : opener_.context().image.files) {
+    if (record.type() != pb::TTY || record.tty().tty_info_id() != terminal_number(index, true)) continue;
+    const auto path = opener_.path_entry(record.tty().regf_id());
+    if (path) return (*path)->name();
+  }
+  return std::nullopt;
+}
+
 Result<Fd> Terminals::open_slave(const pb::tty_file_entry& entry, const pb::tty_info_entry& info) {
   const auto& path = *TRY(opener_.path_entry(entry.regf_id()));
   const std::uint32_t index = info.pty().index();
@@ -144,7 +154,7 @@ Result<Fd> Terminals::open_slave(const pb::tty_file_entry& entry, const pb::tty_
                       .remedy("run the restore from a terminal"));
     return sys::duplicate(STDIN_FILENO);
   }
-  const int other_end = TRY(master(index, ptmx_beside(path.name())));
+  const int other_end = TRY(master(index, master_path(index).value_or(ptmx_beside(path.name()))));
   const Fd node = TRY_OR(locate_device(opener_.root(), path.name(), is_slave_node, index),
                          std::move(e).object(path.name()));
   Fd slave = TRY(reopen(node.get(), open_mode(entry.flags())));

@@ -49,6 +49,7 @@ class Terminals {
  private:
   explicit Terminals(FilesOpener& opener);
   Result<const pb::tty_info_entry*> info_of(const pb::tty_file_entry& entry) const;
+  std::optional<std::string> master_path(std::uint32_t index) const;
   bool has_master_in_image(std::uint32_t index) const;
   Result<Fd> open_slave(const pb::tty_file_entry& entry, const pb::tty_info_entry& info);
   // The master of that index, made at `ptmx_path` below the root unless it is there.

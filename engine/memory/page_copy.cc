@@ -144,10 +144,11 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
   std::vector<std::uint64_t> sums(chunks.size());
   std::vector<std::byte> buffer;
   std::optional<parasite::HelperThread> helper;
-  if (chunks.size() >= kWorthAHelper) {
+  // A helper is not traced: the filters that it inherits would bite.
+  if (chunks.size() >= kWorthAHelper && !held.confined()) {
     // Without one (a limit on processes, say) the leader does all the work.
     auto started = parasite::HelperThread::start(
-        keeper, {held.area(), held.spare_slot(), 0, held.pid(), held.name()});
+        keeper, {held.area(), held.spare_slot(), 0, held.leader().tid(), held.name()});
     if (started) helper.emplace(std::move(*started));
   }
   // As many chunks per round as the area has room for.

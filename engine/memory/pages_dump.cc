@@ -30,6 +30,18 @@ std::uint32_t page_flags_of(const pb::vma_entry& vma) {
   return plain ? kPresent | kLazy : kPresent;
 }
 
+// An object's own holes, which are the same for all who map it.
+Result<std::vector<PageRun>> runs_of_object(int object) {
+  std::vector<PageRun> runs;
+  for (std::uint64_t at = 0;;) {
+    const Result<std::uint64_t> data = sys::lseek(object, static_cast<std::int64_t>(at), SEEK_DATA);
+    if (!data) return runs;
+    const std::uint64_t hole = TRY(sys::lseek(object, static_cast<std::int64_t>(*data), SEEK_HOLE));
+    runs.push_back({*data, (hole + kPage - 1) / kPage * kPage, kPresent, true});
+    at = hole;
+  }
+}
+
 std::vector<PageRun> to_be_written(std::vector<PageRun> runs) {
   std::erase_if(runs, [](const PageRun& run) { return run.flags & kInParent; });
   return runs;
@@ -45,7 +57,8 @@ std::vector<PageRun> assign(const std::vector<abi::PageRegion>& regions, std::sp
     if (!has_private_pages(vma)) continue;
     const bool readable = vma.prot() & PROT_READ;
     // The code the kernel gave the task is saved whole: another kernel's may differ.
-    if (vma.status() & vma_status::kVdso) {
+    // A ring is short, and the kernel writes into it without leaving a trace.
+    if (vma.status() & (vma_status::kVdso | vma_status::kAioRing)) {
       runs.push_back({vma.start(), vma.end(), page_flags_of(vma), readable});
       continue;
     }
@@ -107,6 +120,8 @@ Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const Addre
   const auto runs = to_be_written(all);
   const std::uint64_t number = next_pages_number_++;
   TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), number, all));
+  // Tasks in one address space: each has a page map, all of one page file.
+  for (const Task* other : task.memory_sharers) TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), number, all));
   const images::PageFile file = TRY(context_.out.create_pages(number));
   const Fd memory = TRY_OR(dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
   const std::uint64_t bytes = bytes_in(runs);
@@ -138,15 +153,7 @@ Result<> PagesDump::save_shared(const Task& task, const proc::ProcDir& dir, cons
     saved_objects_.push_back(vma.shmid());
     const Fd object = TRY_OR(dir.open_at(format("map_files/{:x}-{:x}", vma.start(), vma.end()), O_RDONLY),
                              std::move(e).object("shared memory").owner(task.name()));
-    // The object's own holes, which are the same for all who map it.
-    std::vector<PageRun> runs;
-    for (std::uint64_t at = 0;;) {
-      const Result<std::uint64_t> data = sys::lseek(object.get(), static_cast<std::int64_t>(at), SEEK_DATA);
-      if (!data) break;
-      const std::uint64_t hole = TRY(sys::lseek(object.get(), static_cast<std::int64_t>(*data), SEEK_HOLE));
-      runs.push_back({*data, (hole + kPage - 1) / kPage * kPage, kPresent, true});
-      at = hole;
-    }
+    const std::vector<PageRun> runs = TRY(runs_of_object(object.get()));
     const std::uint64_t number = next_pages_number_++;
     TRY(write_pagemap(images::kShmemPagemap, vma.shmid(), number, runs));
     const images::PageFile file = TRY(context_.out.create_pages(number));
@@ -157,6 +164,32 @@ Result<> PagesDump::save_shared(const Task& task, const proc::ProcDir& dir, cons
     TRY(context_.out.finish_pages(file, bytes, std::move(sums)));
   }
   return {};
+}
+
+// The file of a segment may end within its last page: then it is read as the tasks see it, as memory.
+Result<> PagesDump::save_segment(const SavedSegment& segment) {
+  const std::uint64_t id = segment.entry.desc().id();
+  if (std::find(saved_objects_.begin(), saved_objects_.end(), id) != saved_objects_.end())
+    return fail(Error::unsupported("shared anonymous memory has the same number, and both cannot be told apart in an image")
+                    .object(segment_name(segment.entry.desc())).remedy("remove the segment and make it anew"));
+  saved_objects_.push_back(id);
+  const std::vector<PageRun> runs = TRY(runs_of_object(segment.file.get()));
+  const std::uint64_t number = next_pages_number_++;
+  TRY(write_pagemap(images::kShmemPagemap, id, number, runs));
+  const images::PageFile file = TRY(context_.out.create_pages(number));
+  std::vector<PageRun> at = runs;
+  Fd memory;
+  if (segment.memory) {
+    const auto start = reinterpret_cast<std::uint64_t>(segment.memory.data());
+    for (PageRun& run : at) run.start += start, run.end += start;
+    memory = TRY(sys::openat(AT_FDCWD, "/proc/self/mem", O_RDONLY));
+  }
+  auto sums = TRY_OR(copy_by_engine(memory ? memory.get() : segment.file.get(), at, file),
+                     std::move(e).owner(segment_name(segment.entry.desc())));
+  const std::uint64_t bytes = bytes_in(runs);
+  counts_.shared_scanned += (segment.entry.size() + kPage - 1) / kPage;
+  counts_.shared_written += bytes / kPage;
+  return context_.out.finish_pages(file, bytes, std::move(sums));
 }
 
 }  // namespace dormouse::engine

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/dump_context.h"
+#include "engine/ipc/system_v.h"
 #include "engine/memory/address_space.h"
 #include "engine/memory/chunks.h"
 #include "engine/memory/page_tracking.h"
@@ -37,6 +38,8 @@ class PagesDump {
                               parasite::Keeper* keeper, parasite::HeldProcess* held);
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
+  // System V shared memory, attached or not. After all shared anonymous memory.
+  [[nodiscard]] Result<> save_segment(const SavedSegment& segment);
 
   // As save(), of a process that runs: pages found by find_runs() are read behind its back. `memory`: its
   // /proc/PID/mem, opened while it was stopped. What it has unmapped since (all, if it has ended) is left out; what it

@@ -82,6 +82,14 @@ def test_userfaultfd(scratch):
     return _unsupported(scratch, "userfaultfd", ("userfaultfd", "descriptor 3"))
 
 
+def test_system_v_memory_of_the_node(scratch):
+    return _unsupported(scratch, "system_v_memory", ("System V shared memory", "ipc namespace"))
+
+
+def test_inherited_aio_ring(scratch):
+    return _unsupported(scratch, "inherited_aio_ring", ("aio ring", "what is left of another's"))
+
+
 def test_all_blockers_are_told(scratch):
     """Two processes with something unsupported each: both are named at once."""
     return _unsupported(scratch, "two_at_once", "descriptor 55", "descriptor 66")
