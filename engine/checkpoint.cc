@@ -196,6 +196,7 @@ Result<> Checkpoint::describe_tasks() {
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
+    TRY(tracking_->follow_calls(task, held));
     subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
   }

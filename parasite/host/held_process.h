@@ -40,6 +40,9 @@ class HeldThread {
   // Between capture_contexts() and enter(): the thread was inside a restartable sequence, which it must leave
   // by its abort handler, wherever it goes on.
   void abort_sequence(std::uint64_t handler) { context_.regs.rip = handler; }
+  // After capture_contexts(): which call it is that the thread continues, where the kernel's only word for it is
+  // restart_syscall. Makes no difference to the thread, which goes on from the kernel's restart block.
+  void name_call(std::uint64_t number) { context_.regs.orig_rax = number; }
 
  private:
   friend class HeldProcess;

@@ -183,6 +183,59 @@ def test_dump_as_threads_enter(scratch):
     expect(killed > len(changes[::step]) // 2, f"only {killed} points were reached")
 
 
+def test_pre_dump_of_a_tree(scratch):
+    """Whether memory is tracked afterwards or not, the victim is unchanged."""
+    man = start("forked_tree_with_pids", scratch / "victim", "namespaces")
+    images = scratch / "images"
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
+    tasks.flags_of_no_interest.add("uw")
+
+    def command():
+        shutil.rmtree(images, ignore_errors=True)
+        images.mkdir()
+        return engine.Engine(engine.ours(), images).command("pre-dump", "-t", str(man.root_pid), *man.dump_arguments)
+    killed = tried = 0
+    # The first run is another: it is the one that makes the descriptors.
+    for call, nth in points(count_calls(command(), scratch / "calls")):
+        engine.Engine(engine.ours(), images).dump(man.root_pid, "--leave-running", *man.dump_arguments)  # tracking ends
+        tried += 1
+        killed += run_and_kill(command(), call, nth)
+        expect_unchanged(before, man.root_pid, f"killed at {call} number {nth}")
+    expect(killed > tried // 2, f"only {killed} of {tried} points were reached")
+    expect_pass(man)
+
+
+def test_pre_dump_in_a_chain(scratch):
+    """A pre-dump is killed that was to follow another: a dump on top of the other has every page as it is, whatever
+    marks the killed one has taken."""
+    man = start("memory_written_all_the_time", scratch / "victim")
+    images = [scratch / str(number) for number in range(3)]
+
+    def clear():
+        for directory in images:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+
+    def pre_dump():
+        clear()
+        engine.Engine(engine.ours(), images[0]).run("pre-dump", "-t", str(man.root_pid))
+        return engine.Engine(engine.ours(), images[1]).command("pre-dump", "-t", str(man.root_pid), "--prev-images-dir", "../0")
+    counts = {call: count for call, count in count_calls(pre_dump(), scratch / "calls").items()
+              if call in ("ioctl", "ptrace", "pwrite64", "process_vm_readv", "renameat2", "renameat", "clone3", "pidfd_send_signal", "memfd_create")}
+    killed = tried = 0
+    for call, nth in points(counts):
+        tried += 1
+        killed += run_and_kill(pre_dump(), call, nth)
+        dumped = tasks.identities(man.root_pid)
+        engine.Engine(engine.ours(), images[2]).dump(man.root_pid, "--track-mem", "--prev-images-dir", "../0")
+        victim.wait_until_gone(dumped)
+        man.root_pid = engine.Engine(engine.ours(), images[2]).restore()
+        time.sleep(0.02)
+        expect(tasks.is_alive(man.root_pid), f"killed at {call} number {nth}: {man.verdict()}")
+    expect(killed > tried // 2, f"only {killed} of {tried} points were reached")
+    expect_pass(man)
+
+
 def test_dump_at_any_time(scratch):
     """As above, by the clock: delays from nothing to longer than a dump takes."""
     man = start("threads_with_tls", scratch / "victim")
