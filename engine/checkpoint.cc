@@ -11,6 +11,7 @@
 #include "base/format.h"
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/files/files_dump.h"
 #include "engine/memory/address_space.h"
 #include "engine/memory/pages_dump.h"
@@ -340,6 +341,7 @@ Result<> Checkpoint::save_inventory() {
   inventory.set_tcp_close(options_.tcp_close);
   // Nothing is locked by the engine: connections are not saved yet.
   inventory.set_network_lock_method(0);
+  if (options_.cpu.record) TRY(save_cpu(*out_));
   return out_->write(images::kInventory, std::nullopt, inventory);
 }
 

@@ -17,6 +17,7 @@
 #include "base/format.h"
 #include "engine/birth.h"
 #include "engine/cast.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/stats.h"
 #include "kernel/features.h"
 
@@ -78,6 +79,7 @@ void Restore::after_the_point_of_no_return(const char* stage) {
 Result<> Restore::open() {
   in_ = TRY(images::InputDirectory::open(options_.images_dir));
   TRY(in_->verify());
+  if (options_.cpu.record && options_.cpu.any()) TRY(check_cpu(options_.images_dir, options_.cpu));
   image_ = TRY(load_image(*in_));
   context_.emplace(RestoreContext{options_, *options_.log, *in_, *image_});
   return {};

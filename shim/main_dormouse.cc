@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include "engine/checkpoint.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/restore.h"
 #include "shim/dormouse_program.h"
 
@@ -15,6 +16,8 @@ int main(int argc, char** argv) {
       .checkpoint = engine::checkpoint,
       .restore = engine::restore,
       .has_feature = [&features](sys::Feature feature) { return features.has(feature); },
+      .save_cpu = [](int images_dir) { return engine::save_cpu(images_dir); },
+      .check_cpu = [](int images_dir, const engine::CpuChecks& checks) { return engine::check_cpu(images_dir, checks); },
   };
   return shim::dormouse_program(argc, argv, engine);
 }
