@@ -67,9 +67,10 @@ std::uint32_t linux_word(pb::cpuinfo_x86_entry::vendor vendor, std::uint32_t fam
   return kNopl | kCpuid | (rep ? kRepIsFast : 0);
 }
 
-// Components of the extended state that the format has a place for.
-constexpr std::uint64_t kSavedComponents = bit(kX87) | bit(kSse) | bit(kYmmHigh) | bit(kBndRegs) | bit(kBndCsr) |
-                                           bit(kOpmask) | bit(kZmmHigh256) | bit(kHi16Zmm) | bit(kPkru);
+// Components of the extended state that the format has a place for. It leaves out two: SSE, which every 64-bit CPU
+// has, and the MPX bounds, which come with their configuration. The reference engine refuses a record with either.
+constexpr std::uint64_t kSavedComponents = bit(kX87) | bit(kYmmHigh) | bit(kBndCsr) | bit(kOpmask) |
+                                           bit(kZmmHigh256) | bit(kHi16Zmm) | bit(kPkru);
 
 void describe_state(pb::cpuinfo_x86_entry& to) {
   const Answer leaf = ask(0xd);

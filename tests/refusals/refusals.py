@@ -262,7 +262,7 @@ def test_other_cpu(scratch):
     record.write_bytes(with_other_cpu(good))
     restore_is_refused(man, images, ("CPU", "extended registers", "--cpu-cap"),
                        arguments=[*man.restore_arguments, "--cpu-cap=fpu"], owner=False)
-    restore_and_pass(man, images, "--cpu-cap=ins")
+    restore_and_pass(man, images, "--cpu-cap=^fpu")
 
 
 if __name__ == "__main__":
