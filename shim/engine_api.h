@@ -19,6 +19,8 @@ struct EngineApi {
   // Of this CPU, into and from cpuinfo.img in a directory of images.
   std::function<Result<>(int images_dir)> save_cpu{};
   std::function<Result<>(int images_dir, const engine::CpuChecks&)> check_cpu{};
+  std::function<CheckpointResult(const engine::CheckpointOptions&)> pre_dump;
+  std::function<Result<>(int images_dir)> dedup;
 };
 
 }  // namespace dormouse::shim

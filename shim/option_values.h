@@ -23,6 +23,7 @@ engine::CgroupRoot parse_cgroup_root(std::string_view text);
 engine::CpuChecks cpu_checks_of(std::uint32_t bits);
 // "iptables", "nftables", "skip".
 Result<engine::NetworkLock> parse_network_lock(std::string_view text);
+Result<engine::PreDumpMode> parse_pre_dump_mode(std::string_view text);
 // "fd[N]:RESOURCE". N must be an open descriptor of this process.
 Result<engine::InheritedFd> parse_inherited_fd(std::string_view text);
 Result<engine::InheritedFd> inherited_fd(std::string key, int fd);

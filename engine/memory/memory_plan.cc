@@ -33,14 +33,7 @@ const pb::vma_entry* find_same(const ImageTask& in, const pb::vma_entry& vma) {
 
 bool may_inherit(const pb::vma_entry& vma) {
   constexpr std::uint64_t kNotInherited = (1ull << MADV_DONTFORK) | (1ull << MADV_WIPEONFORK);
-  return has_private_pages(vma) && !(vma.status() & s::kVdso) && !(vma.madv() & kNotInherited);
-}
-
-std::vector<PageRun> runs_of(const ImageTask& task) {
-  std::vector<PageRun> runs;
-  for (const pb::pagemap_entry& entry : task.pagemap)
-    runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
-  return runs;
+  return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
 }
 
 }  // namespace
@@ -85,13 +78,12 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, VdsoPlan vdso, const 
   plan.scratch_ = scratch;
   plan.choose_sources(inherited_from);
   plan.has_pages_.resize(plan.sources_.size());
-  const std::vector<PageRun> runs = runs_of(task);
 
   // Which mapping each run belongs to; both are in ascending order.
   std::size_t at = 0;
   std::vector<PageRun> pieces;
   std::vector<bool> through_scratch;
-  for (const PageRun& run : runs) {
+  for (const PageRun& run : task.pages) {
     for (std::uint64_t start = run.start; start < run.end;) {
       while (at < plan.sources_.size() && plan.vma(at).end() <= start) ++at;
       if (at == plan.sources_.size() || plan.vma(at).start() > start || !has_private_pages(plan.vma(at)))
@@ -101,12 +93,15 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, VdsoPlan vdso, const 
       plan.has_pages_[at] = true;
       // `readable` says here: goes straight to its place.
       const auto kind = plan.sources_[at].kind;
-      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kSkip});
+      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kSkip, run.file,
+                        run.offset + (start - run.start)});
       plan.bytes_ += end - start;
       start = end;
     }
   }
-  plan.chunks_ = cut_into_chunks(pieces);
+  plan.chunks_ = cut_in_place(std::move(pieces));
+  for (const Chunk& chunk : plan.chunks_)
+    if (plan.page_files_.empty() || plan.page_files_.back() != chunk.file) plan.page_files_.push_back(chunk.file);
   for (const Chunk& chunk : plan.chunks_) plan.chunk_scratch_.push_back(!chunk.readable);
   if (inherited_from.task) plan.find_stale_pages(*inherited_from.task);
   return plan;
@@ -130,6 +125,7 @@ void MemoryPlan::choose_sources(const Origin& origin) {
     else if (vma.status() & (s::kVdso | s::kVvar))
       source.kind = vdso_.proxied ? Source::Kind::kAnonymous : Source::Kind::kSkip;
     else if (same) source.kind = Source::Kind::kInherited;
+    else if (is_segment(vma)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
     else if (is_shared_anonymous(vma)) source = {Source::Kind::kShared, slot_of(shared_, vma.shmid())};
     else if (is_file_mapping(vma))
       source = {Source::Kind::kFile, slot_of(files_, static_cast<std::uint32_t>(vma.shmid()))};
@@ -147,7 +143,7 @@ void MemoryPlan::choose_sources(const Origin& origin) {
 // Pages that the parent has in an inherited mapping and the child has not: dropped, or they would be
 // the parent's in the child as well.
 void MemoryPlan::find_stale_pages(const ImageTask& from) {
-  const std::vector<PageRun> own = runs_of(*task_);
+  const std::vector<PageRun>& own = task_->pages;
   const auto drop = [&](std::uint64_t start, std::uint64_t end) {
     for (const PageRun& run : own) {
       if (run.end <= start) continue;
@@ -158,7 +154,7 @@ void MemoryPlan::find_stale_pages(const ImageTask& from) {
     }
     if (start < end) stale_.push_back({start, end});
   };
-  for (const PageRun& run : runs_of(from)) {
+  for (const PageRun& run : from.pages) {
     for (std::size_t i = 0; i < sources_.size(); ++i) {
       if (sources_[i].kind != Source::Kind::kInherited) continue;
       const std::uint64_t start = std::max<std::uint64_t>(run.start, vma(i).start());
@@ -210,7 +206,8 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
   const std::string name = label("map", v.start(), v.end());
   const auto here = parasite::exactly(static_cast<std::int64_t>(v.start()));
   const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
-  const std::uint64_t flags = v.flags() | MAP_FIXED_NOREPLACE;
+  // What a ring held is kept in memory that the ring replaces (engine/ipc/aio_ring.h).
+  const std::uint64_t flags = (is_aio_ring(v) ? MAP_PRIVATE | MAP_ANONYMOUS : v.flags()) | MAP_FIXED_NOREPLACE;
   switch (sources_[i].kind) {
     case Source::Kind::kSkip: return;
     case Source::Kind::kInherited:
@@ -247,12 +244,13 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     constexpr std::size_t kMostVectors = 1024;  // IOV_MAX
     const auto at = program.data(std::as_bytes(std::span(pieces)));
     std::uint64_t offset = chunk.offset;
+    const auto file = std::ranges::lower_bound(page_files_, chunk.file) - page_files_.begin();
     for (std::size_t from = 0; from < pieces.size(); from += kMostVectors) {
       const std::size_t count = std::min(kMostVectors, pieces.size() - from);
       std::uint64_t bytes = 0;
       for (std::size_t k = from; k < from + count; ++k) bytes += pieces[k].bytes;
       program.call(format("load {} bytes of pages", bytes), SYS_preadv,
-                   {fds.pages, at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
+                   {fds.pages[static_cast<std::size_t>(file)], at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
                    parasite::exactly(static_cast<std::int64_t>(bytes)));
       offset += bytes;
     }

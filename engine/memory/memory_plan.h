@@ -22,7 +22,7 @@ Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::v
 
 // Where the files of a plan are in the puppet's descriptor table while it maps them.
 struct MemoryFiles {
-  int pages = -1;
+  std::vector<int> pages;   // parallel to MemoryPlan::page_files()
   int executable = -1;      // -1: the puppet has it already
   std::vector<int> files;   // parallel to MemoryPlan::files()
   std::vector<int> shared;  // parallel to MemoryPlan::shared()
@@ -42,6 +42,7 @@ class MemoryPlan {
 
   const std::vector<std::uint32_t>& files() const { return files_; }    // ids in files.img
   const std::vector<std::uint64_t>& shared() const { return shared_; }  // shmids
+  const std::vector<std::uint32_t>& page_files() const { return page_files_; }  // in Image::page_files
   const std::vector<Chunk>& chunks() const { return chunks_; }
   std::uint64_t bytes() const { return bytes_; }
 
@@ -79,6 +80,7 @@ class MemoryPlan {
   std::vector<AddressRange> unmap_, stale_;
   std::vector<std::uint32_t> files_;
   std::vector<std::uint64_t> shared_;
+  std::vector<std::uint32_t> page_files_;
   std::vector<Chunk> chunks_;
   std::vector<bool> chunk_scratch_;
   std::uint64_t bytes_ = 0;

@@ -35,19 +35,15 @@ constexpr struct {
 constexpr std::size_t kJumpBytes = 12, kPatchBytes = 16;
 
 // The saved bytes of [start, end), if the image has all of them.
-Result<std::vector<std::byte>> saved_bytes(const images::InputDirectory& in, const ImageTask& task,
+Result<std::vector<std::byte>> saved_bytes(const RestoreContext& context, const ImageTask& task,
                                            std::uint64_t start, std::uint64_t end) {
   std::vector<std::byte> bytes;
-  std::uint64_t offset = 0;
-  const Fd pages = TRY(in.open_raw(images::kPages, task.pages_number));
-  for (const pb::pagemap_entry& entry : task.pagemap) {
-    const std::uint64_t run = entry.nr_pages() * kPage;
-    if (entry.vaddr() <= start && end <= entry.vaddr() + run) {
-      bytes.resize(end - start);
-      TRY(sys::pread_exactly(pages.get(), bytes, offset + (start - entry.vaddr())));
-      break;
-    }
-    offset += run;
+  for (const PageRun& run : task.pages) {
+    if (run.start > start || end > run.end) continue;
+    const Fd pages = TRY(context.open_page_file(run.file));
+    bytes.resize(end - start);
+    TRY(sys::pread_exactly(pages.get(), bytes, run.offset + (start - run.start)));
+    break;
   }
   return bytes;
 }
@@ -265,7 +261,7 @@ Result<VdsoPlan> plan_vdso(const RestoreContext& context, const ImageTask& task,
                            std::span<const AddressRange> taken) {
   std::vector<std::byte> code;
   for (const pb::vma_entry& vma : task.mm->vmas())
-    if (vma.status() & s::kVdso) code = TRY(saved_bytes(context.in, task, vma.start(), vma.end()));
+    if (vma.status() & s::kVdso) code = TRY(saved_bytes(context, task, vma.start(), vma.end()));
   // Damaged is another thing than different.
   if (!code.empty() && !same_vdso(code, own.code)) TRY(context.in.verify_pages());
   return TRY_OR(plan_vdso(task, code, own, taken),

@@ -67,13 +67,16 @@ class HeldProcess {
   pid_t pid() const { return pid_; }
   const std::string& name() const { return name_; }
   std::vector<std::unique_ptr<HeldThread>>& threads() { return threads_; }
+  // The first that lives: the main thread, unless that has ended before the others.
   HeldThread& leader() { return *threads_.front(); }
+  // A `syscall` instruction in the process's own code; 0: none was found. Known after enter().
+  std::uint64_t syscall_instruction() const { return gadgets_.syscall; }
   Area& area() { return *area_; }
   bool inside() const { return area_.has_value(); }
   // The area's slot that no thread of the process uses.
   std::uint32_t spare_slot() const { return static_cast<std::uint32_t>(threads_.size()); }
 
-  // Seizes one more thread and asks it to stop; the first must be the leader. False: it is gone, or a
+  // Seizes one more thread and asks it to stop; the first is the leader, if that lives. False: it is gone, or a
   // zombie. kConflict: somebody else traces it.
   Result<bool> seize(pid_t tid);
   bool holds(pid_t tid) const;
@@ -84,6 +87,10 @@ class HeldProcess {
   [[nodiscard]] Result<> run_to_exec(Deadline deadline);
   // Reads the registers of all threads. They must be stopped.
   [[nodiscard]] Result<> capture_contexts();
+  // Seccomp filters calls of some of its threads, which bite again when nobody traces them: without the engine these
+  // threads then do nothing but return to where they were, and leave the area behind. To be said before enter().
+  void set_confined() { confined_ = true; }
+  bool confined() const { return confined_; }
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes);
@@ -104,10 +111,14 @@ class HeldProcess {
 
  private:
   friend class Batch;
+  // Whether a thread may clean up behind itself if the engine dies.
+  bool can_tidy() const { return gadgets_.complete() && !confined_; }
   Result<std::uint64_t> call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
                              std::uint64_t stack);
   [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);
   [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
+  Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
+  [[nodiscard]] Result<> part_area(std::uint64_t stack);
   [[nodiscard]] Result<> start_serving(HeldThread& thread);
   [[nodiscard]] Result<> ask_alternate_stacks();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
@@ -124,7 +135,7 @@ class HeldProcess {
   Gadgets gadgets_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
-  bool withdrawn_ = false, released_ = false;
+  bool withdrawn_ = false, released_ = false, confined_ = false;
 };
 
 // Programs for several threads, run at once: all are woken, then all are waited for.
