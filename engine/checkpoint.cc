@@ -12,6 +12,7 @@
 #include "base/format.h"
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/files/files_dump.h"
 #include "engine/ipc/attachments.h"
 #include "engine/memory/address_space.h"
@@ -391,6 +392,7 @@ Result<> Checkpoint::save_inventory() {
   if (options_.track_memory) inventory.set_dump_uptime(uptime_microseconds());
   // Nothing is locked by the engine: connections are not saved yet.
   inventory.set_network_lock_method(0);
+  if (options_.cpu.record) TRY(save_cpu(*out_));
   return out_->write(images::kInventory, std::nullopt, inventory);
 }
 
