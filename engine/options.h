@@ -78,8 +78,14 @@ struct CommonOptions {
   bool skip_file_rwx_check = false;
   std::uint64_t ghost_limit_bytes = 1 << 20;
   NetworkLock network_lock = NetworkLock::kIptables;
+  // Give up pages of images that nobody needs any more. Dump: those of the parent images that the new ones
+  // have too. Restore: all that were read.
+  bool auto_dedup = false;
   std::vector<std::string> without;  // kernel features to pretend absent (--without=NAME)
 };
+
+// How a pre-dump takes the pages; noted in its images. Both are read while the tasks run again.
+enum class PreDumpMode : std::uint8_t { kSplice = 1, kRead = 2 };
 
 enum class AfterDump : std::uint8_t { kKill, kResume, kStop };
 
@@ -95,7 +101,12 @@ struct CheckpointOptions : CommonOptions {
   bool external_masters = false;  // slave mounts with masters outside are acceptable
   std::vector<std::string> enabled_filesystems;
   std::vector<std::string> skip_mounts;
+  // Inode of the engine's end of the socket that a task of the tree asked for this dump with; 0: none did.
+  std::uint64_t requester_socket = 0;
   bool sync_images = false;    // fsync before the manifest is written
+  bool track_memory = false;   // note from now on which pages are written, for the next dump
+  std::string parent_images;   // images of an earlier (pre-)dump to build on, as seen from images_dir
+  PreDumpMode pre_dump_mode = PreDumpMode::kSplice;
 };
 
 struct RestoreOptions : CommonOptions {
@@ -111,6 +122,7 @@ struct RestoreOptions : CommonOptions {
 struct CheckpointReport {
   std::chrono::microseconds freezing{}, frozen{}, memory_dump{}, memory_write{};
   std::uint64_t pages_scanned = 0, pages_written = 0;                // private memory
+  std::uint64_t pages_in_parent = 0;                                 // not written: they are in the parent images
   std::uint64_t shared_pages_scanned = 0, shared_pages_written = 0;  // shared memory objects
   std::uint32_t tasks = 0, threads = 0;
 };

@@ -12,6 +12,7 @@
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
 #include "images/schema/ipc.pb.h"
+#include "images/schema/kinship.pb.h"
 #include "images/schema/memory.pb.h"
 #include "images/schema/mounts.pb.h"
 #include "images/schema/namespaces.pb.h"
@@ -105,6 +106,7 @@ constexpr ImageKind raw(const ImageType& type) { return {&type, nullptr, nullptr
 constexpr ImageKind kKinds[] = {
     one<pb::inventory_entry>(kInventory),
     many<pb::pstree_entry>(kPstree),
+    many<pb::exit_signal_entry>(kExitSignals),
     one<pb::cgroup_entry>(kCgroup),
     one<pb::seccomp_entry>(kSeccomp),
     one<pb::apparmor_entry>(kApparmor),

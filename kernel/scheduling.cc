@@ -43,7 +43,7 @@ Result<CpuSet> parse_cpu_list(std::string_view text) {
     if (range.empty()) continue;
     std::string_view rest = range;
     const auto first = parse_number<unsigned>(take_until(rest, '-'));
-    const auto last = rest.empty() ? first : parse_number<unsigned>(rest);
+    const auto last = range.contains('-') ? parse_number<unsigned>(rest) : first;
     if (!first || !last || *first > *last || *last >= kMostCpus)
       return fail(Error::unsupported(format("'{}' is not a list of CPUs", text)));
     if (set.size() <= *last / 8) set.resize(*last / 8 + 1);

@@ -54,6 +54,10 @@ class Program {
         return worker();
       case kDump:
         return dump();
+      case kPreDump:
+        return pre_dump();
+      case kDedup:
+        return dedup();
       case kRestore:
         return restore();
       case kCheck:
@@ -79,6 +83,24 @@ class Program {
     const auto outcome = run_checkpoint(engine_, settings_, place_, {});
     if (!outcome) return kExitFailure;
     if (settings_.display_stats) say(statistics_text(*outcome));
+    return kExitSuccess;
+  }
+
+  int pre_dump() {
+    if (settings_.dump.pid <= 0) add(Error::bad_option("it is needed").object("option --tree"));
+    if (!prepare(true)) return kExitFailure;
+    const auto outcome = run_pre_dump(engine_, settings_, place_);
+    if (!outcome) return kExitFailure;
+    if (settings_.display_stats) say(statistics_text(*outcome));
+    return kExitSuccess;
+  }
+
+  int dedup() {
+    if (!prepare(true)) return kExitFailure;
+    if (const Result<> done = engine_.dedup(place_.images.get()); !done) {
+      place_.report("dedup", {&done.error(), 1});
+      return kExitFailure;
+    }
     return kExitSuccess;
   }
 

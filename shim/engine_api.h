@@ -16,6 +16,8 @@ struct EngineApi {
   std::function<CheckpointResult(const engine::CheckpointOptions&)> checkpoint;
   std::function<RestoreResult(const engine::RestoreOptions&)> restore;
   std::function<bool(sys::Feature)> has_feature;  // of this kernel
+  std::function<CheckpointResult(const engine::CheckpointOptions&)> pre_dump;
+  std::function<Result<>(int images_dir)> dedup;
 };
 
 }  // namespace dormouse::shim

@@ -2,6 +2,8 @@
 #include <signal.h>
 
 #include "engine/checkpoint.h"
+#include "engine/dedup.h"
+#include "engine/predump.h"
 #include "engine/restore.h"
 #include "shim/dormouse_program.h"
 
@@ -15,6 +17,8 @@ int main(int argc, char** argv) {
       .checkpoint = engine::checkpoint,
       .restore = engine::restore,
       .has_feature = [&features](sys::Feature feature) { return features.has(feature); },
+      .pre_dump = engine::pre_dump,
+      .dedup = engine::dedup,
   };
   return shim::dormouse_program(argc, argv, engine);
 }

@@ -258,6 +258,15 @@ constexpr Option kTable[] = {
         [](Settings& s, const OptionUse& u) -> Result<> { s.common.cgroup_yard = u.text(); return {}; },
         "a directory in which every cgroup hierarchy is mounted"),
 
+  section("Incremental checkpoints"),
+  flag("track-mem", 0, kDumps, [](Settings& s) -> bool& { return s.dump.track_memory; },
+       "note which pages are written from now on, and save only those written since --prev-images-dir"),
+  value("prev-images-dir", 0, kDumps, "DIR",
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.parent_images = u.text(); return {}; },
+        "the images of the dump or pre-dump before, as seen from the images directory"),
+  flag("auto-dedup", 0, kBoth, [](Settings& s) -> bool& { return s.common.auto_dedup; },
+       "drop pages of the images before that are saved again, or those that were restored"),
+
   section("Check"),
   value("feature", 0, kCheck, "NAME",
         [](Settings& s, const OptionUse& u) -> Result<> { s.features.emplace_back(u.text()); return {}; },
@@ -298,10 +307,7 @@ constexpr Option kTable[] = {
   satisfied("status-fd", kDump | kRestore, "", kRequired, "FD"),  // only daemons ever write it
   flag("daemon", 0, kPageServer | kService | kLazyPages, [](Settings& s) -> bool& { return s.detach; }, ""),
   value("pre-dump-mode", 0, kPreDump, "MODE",
-        [](Settings&, const OptionUse& u) -> Result<> {
-          if (u.text() == "splice" || u.text() == "read") return {};
-          return fail(Error::bad_option(format("\"{}\" is not one of splice, read", u.text())));
-        }, ""),
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.pre_dump_mode = TRY(parse_pre_dump_mode(u.text())); return {}; }, ""),
   value("file-validation", 0, kBoth, "METHOD",
         [](Settings& s, const OptionUse& u) { return only(s, u, "buildid", "this way to validate files is not built"); }, ""),
   value("cpu-cap", 0, kDump | kRestore, "CAPS",
@@ -311,14 +317,10 @@ constexpr Option kTable[] = {
   // Known and not built.
   missing("lazy-pages", kBoth, "restoring memory on demand is not built"),
   missing("stream", kBoth, "image streaming is not built"),
-  missing("track-mem", kDumps, "memory change tracking is not built"),
-  missing("prev-images-dir", kDumps, "incremental checkpoints are not built", kRequired, "DIR"),
   missing("page-server", kDumps, "sending pages to a page server is not built"),
   missing("address", kDumps | kPageServer | kService, "page server and service are not built", kRequired, "ADDRESS"),
   missing("port", kDumps | kPageServer | kService, "page server and service are not built", kRequired, "PORT"),
   missing("ps-socket", kDumps | kPageServer, "the page server is not built", kRequired, "FD"),
-  // On dump it looks for old data in the parent's images, and parents are refused: nothing to drop.
-  missing("auto-dedup", kRestore, "dropping pages from the images once restored is not built"),
   missing("skip-in-flight", kDumps, "skipping TCP connections in flight is not built"),
   missing("force-irmap", kDumps, "resolving names of watched inodes is not built"),
   missing("irmap-scan-path", kDumps, "resolving names of watched inodes is not built", kRequired, "PATH"),
@@ -403,6 +405,8 @@ std::string help_text() {
   std::string text =
       "Usage:\n"
       "  criu dump -t PID [OPTIONS]\n"
+      "  criu pre-dump -t PID [OPTIONS]\n"
+      "  criu dedup [OPTIONS]\n"
       "  criu restore [OPTIONS]\n"
       "  criu check [OPTIONS]\n"
       "  criu swrk FD\n"

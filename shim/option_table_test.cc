@@ -301,12 +301,26 @@ TEST(OptionTable, JoinedNamespaces) {
 
 TEST(OptionTable, WhatIsNotBuiltIsRefusedByNameForTheCommandsItMattersTo) {
   Settings settings;
+  ASSERT_TRUE(set(settings, "force-irmap"));
+  EXPECT_EQ(text_of(refusals(settings, kDump)),
+            "option --force-irmap: resolving names of watched inodes is not built\n");
+  EXPECT_EQ(text_of(refusals(settings, kRestore)), "");
+}
+
+TEST(OptionTable, IncrementalCheckpoints) {
+  Settings settings;
   ASSERT_TRUE(set(settings, "track-mem"));
   ASSERT_TRUE(set(settings, "auto-dedup"));
-  EXPECT_EQ(text_of(refusals(settings, kDump)),
-            "option --track-mem: memory change tracking is not built\n");
-  EXPECT_EQ(text_of(refusals(settings, kRestore)),
-            "option --auto-dedup: dropping pages from the images once restored is not built\n");
+  ASSERT_TRUE(set(settings, "prev-images-dir", "../1"));
+  ASSERT_TRUE(set(settings, "pre-dump-mode", "read"));
+  const auto dump = checkpoint_options(settings);
+  EXPECT_TRUE(dump.track_memory);
+  EXPECT_TRUE(dump.auto_dedup);
+  EXPECT_EQ(dump.parent_images, "../1");
+  EXPECT_EQ(dump.pre_dump_mode, engine::PreDumpMode::kRead);
+  EXPECT_TRUE(restore_options(settings).auto_dedup);
+  EXPECT_FALSE(set(settings, "pre-dump-mode", "guess"));
+  EXPECT_EQ(text_of(refusals(settings, kDump)), "");
 }
 
 TEST(OptionTable, EveryOptionThatIsNotBuiltIsRefusedSomewhere) {

@@ -75,6 +75,12 @@ Result<engine::NetworkLock> parse_network_lock(std::string_view text) {
   return fail(bad(text, "one of iptables, nftables, skip"));
 }
 
+Result<engine::PreDumpMode> parse_pre_dump_mode(std::string_view text) {
+  if (text == "splice") return engine::PreDumpMode::kSplice;
+  if (text == "read") return engine::PreDumpMode::kRead;
+  return fail(bad(text, "one of splice, read"));
+}
+
 Result<engine::InheritedFd> inherited_fd(std::string key, int fd) {
   // Asked before anything else is opened: later, the number could be one of our own descriptors.
   if (::fcntl(fd, F_GETFD) < 0)

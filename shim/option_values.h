@@ -19,6 +19,7 @@ Result<engine::CgroupMode> parse_cgroup_mode(std::string_view text);
 engine::CgroupRoot parse_cgroup_root(std::string_view text);
 // "iptables", "nftables", "skip".
 Result<engine::NetworkLock> parse_network_lock(std::string_view text);
+Result<engine::PreDumpMode> parse_pre_dump_mode(std::string_view text);
 // "fd[N]:RESOURCE". N must be an open descriptor of this process.
 Result<engine::InheritedFd> parse_inherited_fd(std::string_view text);
 Result<engine::InheritedFd> inherited_fd(std::string key, int fd);

@@ -57,7 +57,7 @@ struct Watched {
   unsigned nth;
 
   bool is(int number) const {
-    const pid_t pid = epoll.task->pid;
+    const pid_t pid = epoll.task->agent();
     const auto order = sys::kcmp_epoll(pid, static_cast<unsigned>(number), pid,
                                        static_cast<unsigned>(epoll.number), target, nth);
     return order && *order == 0;  // EBADF: there is no such descriptor any more

@@ -38,6 +38,8 @@ class FileKind {
   // Writes the record with that id, and whatever it refers to. Called once for each open file, however
   // many descriptors share it.
   [[nodiscard]] virtual Result<> save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) = 0;
+  // After the last table: saves what is on its way inside of what was saved, in more calls of save().
+  [[nodiscard]] virtual Result<> save_in_flight(FilesSaver&) { return {}; }
   // After the last save().
   [[nodiscard]] virtual Result<> finish_saving(FilesSaver&) { return {}; }
 
@@ -45,8 +47,12 @@ class FileKind {
   // Records are decoded and references between them checked, but nothing else: a path, a size or a flag
   // may still be hostile.
   virtual Result<Fd> open(const pb::file_entry& entry, FilesOpener& opener) = 0;
+  // After the last table: opens what only contents refer to.
+  [[nodiscard]] virtual Result<> open_in_flight(FilesOpener&) { return {}; }
   // After the last open(): contents that need both ends.
   [[nodiscard]] virtual Result<> refill(FilesOpener&) { return {}; }
+  // The restore succeeded: names that were made in the file system stay.
+  virtual void keep() {}
 };
 
 }  // namespace dormouse::engine

@@ -1,6 +1,7 @@
 #include "engine/files/files_dump.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -15,6 +16,7 @@
 #include "engine/files/unsupported.h"
 #include "images/schema/files.pb.h"
 #include "kernel/file.h"
+#include "kernel/process.h"
 
 namespace dormouse::engine {
 namespace {
@@ -43,10 +45,34 @@ struct FilesDump::State {
   // Paths saved for something else than a descriptor: by device, inode, mount, flags and name.
   using PathKey = std::tuple<std::uint64_t, std::uint64_t, int, std::uint32_t, std::string>;
   std::map<PathKey, std::uint32_t> paths = {};
+  // Descriptors that messages carry are open in the engine, until all files are known (kcmp needs them open). Each
+  // is seen as one of a task that has the engine's table, and the name of the task that had the socket.
+  struct Carrier {
+    Task task;
+    std::vector<Fd> descriptors;
+  };
+  std::map<const Task*, std::unique_ptr<Carrier>> carriers = {};
 
   // Saves the open file behind a descriptor unless that is done; the record says which one it is.
   Result<> save_descriptor(const Task& task, int number, pb::fdinfo_entry& record);
+  Result<std::uint32_t> save_carried(Fd descriptor, const Task& task);
 };
+
+Result<std::uint32_t> FilesDump::State::save_carried(Fd descriptor, const Task& task) {
+  auto& carrier = carriers[&task];
+  if (!carrier) {
+    carrier = std::make_unique<Carrier>();
+    carrier->task.pid = ::getpid();
+    carrier->task.ns_pid = task.ns_pid;
+    carrier->task.comm = task.comm;
+    carrier->task.pidfd = TRY(sys::pidfd_open(::getpid()));
+    carrier->task.proc = TRY(sys::openat(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY));
+  }
+  pb::fdinfo_entry record;
+  TRY(save_descriptor(carrier->task, descriptor.get(), record));
+  carrier->descriptors.push_back(std::move(descriptor));
+  return record.id();
+}
 
 Result<> FilesDump::State::save_descriptor(const Task& task, int number, pb::fdinfo_entry& record) {
   const OpenFile file = TRY(examine_descriptor(task, number));
@@ -77,7 +103,11 @@ FilesDump::~FilesDump() = default;
 
 Result<FilesDump> FilesDump::begin(DumpContext& context, const MountTable& mounts) {
   auto saver = TRY(FilesSaver::create(context, mounts));
-  return FilesDump(std::unique_ptr<State>(new State{context, std::move(saver)}));
+  std::unique_ptr<State> state(new State{context, std::move(saver)});
+  state->saver->set_carried_saver([state = state.get()](Fd descriptor, const Task& task) {
+    return state->save_carried(std::move(descriptor), task);
+  });
+  return FilesDump(std::move(state));
 }
 
 Result<> FilesDump::save_table(const Task& task) {
@@ -100,6 +130,11 @@ Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& 
   // Each mapping of a device is a new opening of it: only the driver knows what that means.
   if (!is_device(file)) state_->paths.emplace(key, id);
   return id;
+}
+
+Result<> FilesDump::save_in_flight() {
+  for (const auto& kind : state_->kinds) TRY(kind->save_in_flight(*state_->saver));
+  return {};
 }
 
 Result<> FilesDump::finish() {

@@ -11,6 +11,7 @@
 #include "engine/files/signalfd.h"
 #include "engine/files/terminal.h"
 #include "engine/files/timerfd.h"
+#include "engine/files/unix_socket.h"
 
 namespace dormouse::engine {
 
@@ -26,6 +27,7 @@ FileKinds all_file_kinds() {
   kinds.push_back(std::make_unique<TimerFile>());
   kinds.push_back(std::make_unique<EpollFile>());
   kinds.push_back(std::make_unique<InotifyFile>());
+  kinds.push_back(std::make_unique<UnixSocketFile>());
   return kinds;
 }
 

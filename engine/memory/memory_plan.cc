@@ -1,6 +1,5 @@
 #include "engine/memory/memory_plan.h"
 
-#include <asm/prctl.h>
 #include <linux/prctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -34,14 +33,7 @@ const pb::vma_entry* find_same(const ImageTask& in, const pb::vma_entry& vma) {
 
 bool may_inherit(const pb::vma_entry& vma) {
   constexpr std::uint64_t kNotInherited = (1ull << MADV_DONTFORK) | (1ull << MADV_WIPEONFORK);
-  return has_private_pages(vma) && !(vma.status() & s::kVdso) && !(vma.madv() & kNotInherited);
-}
-
-std::vector<PageRun> runs_of(const ImageTask& task) {
-  std::vector<PageRun> runs;
-  for (const pb::pagemap_entry& entry : task.pagemap)
-    runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
-  return runs;
+  return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
 }
 
 }  // namespace
@@ -78,19 +70,20 @@ Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::v
   return (best_start + (best_size - bytes) / 2) / kAlign * kAlign;
 }
 
-Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, const ImageTask* inherited_from, std::uint64_t scratch) {
+Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, VdsoPlan vdso, const Origin& inherited_from,
+                                    std::uint64_t scratch) {
   MemoryPlan plan;
   plan.task_ = &task;
+  plan.vdso_ = std::move(vdso);
   plan.scratch_ = scratch;
   plan.choose_sources(inherited_from);
   plan.has_pages_.resize(plan.sources_.size());
-  const std::vector<PageRun> runs = runs_of(task);
 
   // Which mapping each run belongs to; both are in ascending order.
   std::size_t at = 0;
   std::vector<PageRun> pieces;
   std::vector<bool> through_scratch;
-  for (const PageRun& run : runs) {
+  for (const PageRun& run : task.pages) {
     for (std::uint64_t start = run.start; start < run.end;) {
       while (at < plan.sources_.size() && plan.vma(at).end() <= start) ++at;
       if (at == plan.sources_.size() || plan.vma(at).start() > start || !has_private_pages(plan.vma(at)))
@@ -100,18 +93,22 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, const ImageTask* inhe
       plan.has_pages_[at] = true;
       // `readable` says here: goes straight to its place.
       const auto kind = plan.sources_[at].kind;
-      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kVdso});
+      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kSkip, run.file,
+                        run.offset + (start - run.start)});
       plan.bytes_ += end - start;
       start = end;
     }
   }
-  plan.chunks_ = cut_into_chunks(pieces);
+  plan.chunks_ = cut_in_place(std::move(pieces));
+  for (const Chunk& chunk : plan.chunks_)
+    if (plan.page_files_.empty() || plan.page_files_.back() != chunk.file) plan.page_files_.push_back(chunk.file);
   for (const Chunk& chunk : plan.chunks_) plan.chunk_scratch_.push_back(!chunk.readable);
-  if (inherited_from) plan.find_stale_pages(*inherited_from);
+  if (inherited_from.task) plan.find_stale_pages(*inherited_from.task);
   return plan;
 }
 
-void MemoryPlan::choose_sources(const ImageTask* from) {
+void MemoryPlan::choose_sources(const Origin& origin) {
+  const ImageTask* from = origin.task;
   const auto slot_of = [](auto& list, auto id) {
     const auto found = std::find(list.begin(), list.end(), id);
     if (found != list.end()) return static_cast<std::size_t>(found - list.begin());
@@ -123,9 +120,12 @@ void MemoryPlan::choose_sources(const ImageTask* from) {
     Source source;
     const pb::vma_entry* same = from && may_inherit(vma) ? find_same(*from, vma) : nullptr;
     if (vma.status() & s::kVsyscall) source.kind = Source::Kind::kSkip;
-    else if (vma.status() & s::kVdso) source.kind = Source::Kind::kVdso;
-    else if (vma.status() & s::kVvar) source.kind = Source::Kind::kVvar;
+    // Of another kernel: the code is ordinary memory, and where its data were are zeros. What a thread may
+    // still run of it then takes its clock for one that needs a system call (VDSO_CLOCKMODE_NONE is 0).
+    else if (vma.status() & (s::kVdso | s::kVvar))
+      source.kind = vdso_.proxied ? Source::Kind::kAnonymous : Source::Kind::kSkip;
     else if (same) source.kind = Source::Kind::kInherited;
+    else if (is_segment(vma)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
     else if (is_shared_anonymous(vma)) source = {Source::Kind::kShared, slot_of(shared_, vma.shmid())};
     else if (is_file_mapping(vma))
       source = {Source::Kind::kFile, slot_of(files_, static_cast<std::uint32_t>(vma.shmid()))};
@@ -136,12 +136,14 @@ void MemoryPlan::choose_sources(const ImageTask* from) {
   for (const pb::vma_entry& vma : from->mm->vmas())
     if (!(vma.status() & s::kVsyscall) && std::find(kept.begin(), kept.end(), &vma) == kept.end())
       unmap_.push_back({vma.start(), vma.end()});
+  if (origin.vdso->proxied)
+    unmap_.push_back({origin.vdso->map_at, origin.vdso->map_at + origin.vdso->map_bytes});
 }
 
 // Pages that the parent has in an inherited mapping and the child has not: dropped, or they would be
 // the parent's in the child as well.
 void MemoryPlan::find_stale_pages(const ImageTask& from) {
-  const std::vector<PageRun> own = runs_of(*task_);
+  const std::vector<PageRun>& own = task_->pages;
   const auto drop = [&](std::uint64_t start, std::uint64_t end) {
     for (const PageRun& run : own) {
       if (run.end <= start) continue;
@@ -152,7 +154,7 @@ void MemoryPlan::find_stale_pages(const ImageTask& from) {
     }
     if (start < end) stale_.push_back({start, end});
   };
-  for (const PageRun& run : runs_of(from)) {
+  for (const PageRun& run : from.pages) {
     for (std::size_t i = 0; i < sources_.size(); ++i) {
       if (sources_[i].kind != Source::Kind::kInherited) continue;
       const std::uint64_t start = std::max<std::uint64_t>(run.start, vma(i).start());
@@ -183,7 +185,7 @@ void MemoryPlan::append_layout(parasite::Program& program, const MemoryFiles& fd
 }
 
 void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) const {
-  for (const Range& range : unmap_)
+  for (const AddressRange& range : unmap_)
     program.call(label("unmap", range.start, range.end), SYS_munmap, {range.start, range.end - range.start});
   append_layout(program, fds);
   if (std::find(chunk_scratch_.begin(), chunk_scratch_.end(), true) != chunk_scratch_.end())
@@ -192,7 +194,8 @@ void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) 
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0},
                  parasite::exactly(static_cast<std::int64_t>(scratch_)));
   for (std::size_t i = 0; i < sources_.size(); ++i) append_one_map(program, i, fds);
-  for (const Range& range : stale_)
+  append_vdso_map(program, vdso_);
+  for (const AddressRange& range : stale_)
     program.call(label("drop the parent's pages", range.start, range.end), SYS_madvise,
                  {range.start, range.end - range.start, MADV_DONTNEED});
 }
@@ -203,14 +206,10 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
   const std::string name = label("map", v.start(), v.end());
   const auto here = parasite::exactly(static_cast<std::int64_t>(v.start()));
   const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
-  const std::uint64_t flags = v.flags() | MAP_FIXED_NOREPLACE;
+  // What a ring held is kept in memory that the ring replaces (engine/ipc/aio_ring.h).
+  const std::uint64_t flags = (is_aio_ring(v) ? MAP_PRIVATE | MAP_ANONYMOUS : v.flags()) | MAP_FIXED_NOREPLACE;
   switch (sources_[i].kind) {
-    case Source::Kind::kSkip:
-    case Source::Kind::kVdso: return;  // comes with its data pages
-    case Source::Kind::kVvar:
-      // The kernel puts its code right behind its data, as it was (engine/memory/vdso.cc checks that).
-      program.call("map the vdso", SYS_arch_prctl, {ARCH_MAP_VDSO_64, v.start()});
-      return;
+    case Source::Kind::kSkip: return;
     case Source::Kind::kInherited:
       if (writable_for_filling(i))
         program.call(label("make writable", v.start(), v.end()), SYS_mprotect, {v.start(), bytes, prot});
@@ -245,12 +244,13 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     constexpr std::size_t kMostVectors = 1024;  // IOV_MAX
     const auto at = program.data(std::as_bytes(std::span(pieces)));
     std::uint64_t offset = chunk.offset;
+    const auto file = std::ranges::lower_bound(page_files_, chunk.file) - page_files_.begin();
     for (std::size_t from = 0; from < pieces.size(); from += kMostVectors) {
       const std::size_t count = std::min(kMostVectors, pieces.size() - from);
       std::uint64_t bytes = 0;
       for (std::size_t k = from; k < from + count; ++k) bytes += pieces[k].bytes;
       program.call(format("load {} bytes of pages", bytes), SYS_preadv,
-                   {fds.pages, at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
+                   {fds.pages[static_cast<std::size_t>(file)], at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
                    parasite::exactly(static_cast<std::int64_t>(bytes)));
       offset += bytes;
     }
@@ -259,11 +259,11 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     if (!chunk_scratch_[c]) continue;
     std::uint64_t in_scratch = scratch_;
     for (const Piece& piece : chunk.pieces) {
-      const bool is_vdso = std::any_of(sources_.begin(), sources_.end(), [&, i = std::size_t{0}](const Source& source) mutable {
+      const bool is_there = std::any_of(sources_.begin(), sources_.end(), [&, i = std::size_t{0}](const Source& source) mutable {
         const pb::vma_entry& v = vma(i++);
-        return source.kind == Source::Kind::kVdso && piece.address >= v.start() && piece.address < v.end();
+        return source.kind == Source::Kind::kSkip && piece.address >= v.start() && piece.address < v.end();
       });
-      if (!is_vdso)
+      if (!is_there)
         program.perform(parasite::OpCode::kCopyChanged, label("copy", piece.address, piece.address + piece.bytes),
                         {piece.address, in_scratch, piece.bytes});
       in_scratch += piece.bytes;
@@ -272,10 +272,10 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
 }
 
 void MemoryPlan::append_seal(parasite::Program& program) const {
+  append_vdso_patches(program, vdso_);
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     const pb::vma_entry& v = vma(i);
-    const bool skip = sources_[i].kind == Source::Kind::kVdso || sources_[i].kind == Source::Kind::kSkip ||
-                      sources_[i].kind == Source::Kind::kVvar;
+    const bool skip = sources_[i].kind == Source::Kind::kSkip;
     // Inherited mappings may have had another protection in the parent.
     if (!skip && (writable_for_filling(i) || sources_[i].kind == Source::Kind::kInherited))
       program.call(label("protect", v.start(), v.end()), SYS_mprotect, {v.start(), v.end() - v.start(), v.prot()});

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "engine/memory/chunks.h"
+#include "engine/memory/vdso.h"
 #include "engine/plan/image.h"
 #include "parasite/host/program.h"
 
@@ -21,7 +22,7 @@ Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::v
 
 // Where the files of a plan are in the puppet's descriptor table while it maps them.
 struct MemoryFiles {
-  int pages = -1;
+  std::vector<int> pages;   // parallel to MemoryPlan::page_files()
   int executable = -1;      // -1: the puppet has it already
   std::vector<int> files;   // parallel to MemoryPlan::files()
   std::vector<int> shared;  // parallel to MemoryPlan::shared()
@@ -29,13 +30,19 @@ struct MemoryFiles {
 
 class MemoryPlan {
  public:
-  // `inherited_from`: the task whose finished address space the puppet is a copy of, or null if it holds
-  // nothing but the area. `scratch`: address of kPageChunkBytes of memory that the puppet may map for
-  // itself. `vdso_bytes`, `vvar_bytes`: of this kernel.
-  static Result<MemoryPlan> make(const ImageTask& task, const ImageTask* inherited_from, std::uint64_t scratch);
+  // `inherited_from`: the task whose finished address space the puppet is a copy of, with its vdso, or null if
+  // it holds nothing but the area. `scratch`: address of kPageChunkBytes of memory that the puppet may map for
+  // itself.
+  struct Origin {
+    const ImageTask* task = nullptr;
+    const VdsoPlan* vdso = nullptr;
+  };
+  static Result<MemoryPlan> make(const ImageTask& task, VdsoPlan vdso, const Origin& inherited_from,
+                                 std::uint64_t scratch);
 
   const std::vector<std::uint32_t>& files() const { return files_; }    // ids in files.img
   const std::vector<std::uint64_t>& shared() const { return shared_; }  // shmids
+  const std::vector<std::uint32_t>& page_files() const { return page_files_; }  // in Image::page_files
   const std::vector<Chunk>& chunks() const { return chunks_; }
   std::uint64_t bytes() const { return bytes_; }
 
@@ -55,26 +62,25 @@ class MemoryPlan {
 
  private:
   struct Source {
-    enum class Kind { kAnonymous, kFile, kShared, kVdso, kVvar, kSkip, kInherited } kind = Kind::kAnonymous;
+    enum class Kind { kAnonymous, kFile, kShared, kSkip, kInherited } kind = Kind::kAnonymous;
     std::size_t index = 0;  // into files_ or shared_
   };
-  struct Range {
-    std::uint64_t start, end;
-  };
   const pb::vma_entry& vma(std::size_t i) const { return task_->mm->vmas(static_cast<int>(i)); }
-  void choose_sources(const ImageTask* from);
+  void choose_sources(const Origin& origin);
   void find_stale_pages(const ImageTask& from);
   bool writable_for_filling(std::size_t i) const;
   void append_layout(parasite::Program& program, const MemoryFiles& fds) const;
   void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
 
   const ImageTask* task_ = nullptr;
+  VdsoPlan vdso_;
   std::uint64_t scratch_ = 0;
   std::vector<Source> sources_;         // per vma
   std::vector<bool> has_pages_;         // per vma
-  std::vector<Range> unmap_, stale_;
+  std::vector<AddressRange> unmap_, stale_;
   std::vector<std::uint32_t> files_;
   std::vector<std::uint64_t> shared_;
+  std::vector<std::uint32_t> page_files_;
   std::vector<Chunk> chunks_;
   std::vector<bool> chunk_scratch_;
   std::uint64_t bytes_ = 0;

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/format.h"
 #include "engine/memory/chunks.h"
@@ -24,23 +25,22 @@ Result<Fd> make_object(std::uint64_t bytes) {
 }
 
 // A window at a time, so that the engine's own memory stays small whatever the object's size.
-Result<> fill(int object, const ShmemImage& image, const images::InputDirectory& in) {
-  const Fd pages = TRY(in.open_raw(images::kPages, image.pages_number));
-  const auto sums = in.page_chunk_checksums(image.pages_number);
-  std::vector<PageRun> runs;
-  for (const pb::pagemap_entry& entry : image.pagemap)
-    runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
-  const auto chunks = cut_into_chunks(runs);
+Result<> fill(int object, const ShmemImage& image, const RestoreContext& context) {
   std::vector<std::byte> buffer;
-  for (std::size_t i = 0; i < chunks.size(); ++i) {
-    buffer.resize(chunks[i].bytes);
-    const std::string name = images::file_name(images::kPages, image.pages_number);
-    TRY_OR(sys::pread_exactly(pages.get(), buffer, chunks[i].offset), std::move(e).object(name));
-    if (i < sums.size() && XXH64(buffer.data(), buffer.size(), 0) != sums[i])
-      return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", chunks[i].offset))
+  std::optional<std::uint32_t> opened;
+  Fd pages;
+  for (const Chunk& chunk : cut_in_place(image.pages)) {
+    const std::string name = context.page_file_name(chunk.file);
+    if (opened != chunk.file) pages = TRY(context.open_page_file(*(opened = chunk.file)));
+    buffer.resize(chunk.bytes);
+    TRY_OR(sys::pread_exactly(pages.get(), buffer, chunk.offset), std::move(e).object(name));
+    const auto sums = context.page_checksums(chunk.file);
+    if (chunk.checksum_index() < sums.size() && chunk.is_whole(context.image.page_files[chunk.file].bytes) &&
+        XXH64(buffer.data(), buffer.size(), 0) != sums[chunk.checksum_index()])
+      return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", chunk.offset))
                       .object(name).remedy("the file was damaged after the checkpoint"));
     std::size_t done = 0;
-    for (const Piece& piece : chunks[i].pieces) {
+    for (const Piece& piece : chunk.pieces) {
       const auto window = TRY(sys::Mapping::map(object, piece.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, piece.address));
       std::copy_n(buffer.data() + done, piece.bytes, window.data());
       done += piece.bytes;
@@ -61,12 +61,12 @@ Result<SharedMemory> SharedMemory::make(const RestoreContext& context) {
   }
   SharedMemory shared;
   for (const auto& [shmid, image] : context.image.shmem) {
-    for (const pb::pagemap_entry& entry : image.pagemap) {
-      sizes[shmid] = std::max(sizes[shmid], entry.vaddr() + entry.nr_pages() * kPage);
-      shared.pages_ += entry.nr_pages();
+    for (const PageRun& run : image.pages) {
+      sizes[shmid] = std::max(sizes[shmid], run.end);
+      shared.pages_ += (run.end - run.start) / kPage;
     }
     Fd object = TRY_OR(make_object(sizes[shmid]), std::move(e).object(format("shared memory {}", shmid)));
-    if (!image.pagemap.empty()) TRY(fill(object.get(), image, context.in));
+    if (!image.pages.empty()) TRY(fill(object.get(), image, context));
     shared.objects_.emplace(shmid, std::move(object));
   }
   return shared;

@@ -33,15 +33,18 @@ Failure refuse(const Vma& vma, std::string what, std::string remedy) {
                   .remedy(std::move(remedy)));
 }
 
+// The kernel's own file systems have no device number of a block device, and such files never have a name that
+// can be found: "/SYSV" and the key in hexadecimal.
+bool is_system_v(const Vma& vma) {
+  return vma.shared && vma.device_major == 0 && vma.name.starts_with("/SYSV") && vma.name.ends_with(" (deleted)");
+}
+bool is_ring(const Vma& vma) { return vma.shared && vma.device_major == 0 && vma.name == "/[aio] (deleted)"; }
+
 // Kinds that are recognised in order to be refused by name.
 Result<> refuse_unsupported(const Vma& vma) {
   const auto has = [&](VmFlag flag) { return vma.flags.has(flag); };
   if (vma.name.starts_with("anon_inode:[io_uring]"))
     return refuse(vma, "io_uring rings cannot be saved", "close the ring before the checkpoint");
-  if (vma.name.starts_with("/[aio]"))
-    return refuse(vma, "contexts of asynchronous I/O cannot be saved yet", "io_destroy() them first");
-  if (vma.name.starts_with("/SYSV"))
-    return refuse(vma, "System V shared memory cannot be saved yet", "detach it before the checkpoint");
   if (vma.name.starts_with("/memfd:"))
     return refuse(vma, "memfd mappings cannot be saved yet", "unmap it before the checkpoint");
   if (vma.name.starts_with("/secretmem"))
@@ -50,7 +53,7 @@ Result<> refuse_unsupported(const Vma& vma) {
     return refuse(vma, "a uprobe is active in this task", "remove the probe before the checkpoint");
   if (vma.name.starts_with("anon_inode:") || vma.name.starts_with("socket:"))
     return refuse(vma, "mappings of this kind cannot be saved", "unmap it before the checkpoint");
-  if (has(VmFlag::kHugeTlb)) return refuse(vma, "hugetlb pages cannot be saved yet", "use transparent huge pages");
+  if (has(VmFlag::kHugeTlb) && !is_system_v(vma)) return refuse(vma, "hugetlb pages cannot be saved yet", "use transparent huge pages");
   if (has(VmFlag::kUffdMissing) || has(VmFlag::kUffdWriteProtect) || has(VmFlag::kUffdMinor))
     return refuse(vma, "the memory is handled through a userfaultfd", "unregister it before the checkpoint");
   if (has(VmFlag::kShadowStack)) return refuse(vma, "shadow stacks cannot be saved yet", "disable them (GLIBC_TUNABLES)");
@@ -67,13 +70,16 @@ std::uint32_t status_of(const Vma& vma) {
   if (vma.name.starts_with("[vvar")) return s::kRegular | s::kAnonPrivate | s::kVvar;
   // Shared anonymous memory shows as the unlinked file that the kernel makes for it.
   if (vma.shared && vma.name == "/dev/zero (deleted)") return s::kRegular | s::kAnonShared;
+  // The inode number of a segment's file is its id, which may be 0.
+  if (is_system_v(vma)) return s::kRegular | s::kAnonShared | s::kSysvIpc;
+  if (is_ring(vma)) return s::kAioRing;
   if (vma.inode != 0) return s::kRegular | (vma.shared ? s::kFileShared : s::kFilePrivate);
   return s::kRegular | s::kAnonPrivate | (vma.name == "[heap]" ? s::kHeap : 0);
 }
 
 std::uint32_t flags_of(const Vma& vma, std::uint32_t status) {
   std::uint32_t flags = vma.shared ? MAP_SHARED : MAP_PRIVATE;
-  if (!(status & (s::kFilePrivate | s::kFileShared))) flags |= MAP_ANONYMOUS;
+  if (!(status & (s::kFilePrivate | s::kFileShared | s::kAioRing))) flags |= MAP_ANONYMOUS;
   if (vma.flags.has(VmFlag::kGrowsDown)) flags |= MAP_GROWSDOWN;
   if (vma.flags.has(VmFlag::kLocked)) flags |= MAP_LOCKED;
   if (vma.flags.has(VmFlag::kNoReserve)) flags |= MAP_NORESERVE;
@@ -96,7 +102,7 @@ Result<pb::vma_entry> describe_vma(const Vma& vma) {
   entry.set_flags(flags_of(vma, entry.status()));
   entry.set_fd(-1);
   // A shared mapping that may become writable was made from a descriptor open for writing.
-  if (entry.status() & (s::kFilePrivate | s::kFileShared))
+  if (entry.status() & (s::kFilePrivate | s::kFileShared | s::kSysvIpc))
     entry.set_fdflags(vma.shared && vma.flags.has(VmFlag::kMayWrite) ? O_RDWR : O_RDONLY);
   std::uint64_t advice = 0;
   for (const auto& known : kAdvice)
@@ -106,7 +112,7 @@ Result<pb::vma_entry> describe_vma(const Vma& vma) {
 }
 
 bool has_private_pages(const pb::vma_entry& vma) {
-  return (vma.status() & (s::kAnonPrivate | s::kFilePrivate)) &&
+  return (vma.status() & (s::kAnonPrivate | s::kFilePrivate | s::kAioRing)) &&
          !(vma.status() & (s::kVsyscall | s::kVvar));
 }
 

@@ -41,7 +41,7 @@ TEST(Attributes, WhatDiffersIsSet) {
   Program program;
   ASSERT_TRUE(append_thread_attributes(program, wanted, own));
   EXPECT_EQ(program.print(),
-            "0: sched_setaffinity(0, 8, data+0x0)  ; CPUs to run on\n"
+            "0: sched_setaffinity(0, 8, data+0x0) or errno 22  ; CPUs to run on\n"
             "1: ioprio_set(1, 0, 0x4007)  ; priority for input and output\n"
             "2: prctl(29, 1)  ; timer slack\n"
             "3: prctl(33, 1, 1)  ; what to do about damaged memory\n"
@@ -55,7 +55,7 @@ TEST(Attributes, ABoundEngineSetsFreeThreadsFree) {
   Program program;
   ASSERT_TRUE(append_thread_attributes(program, wanted, own));
   EXPECT_EQ(program.print(),
-            "0: sched_setaffinity(0, 128, data+0x0)  ; CPUs to run on\n"
+            "0: sched_setaffinity(0, 128, data+0x0) or errno 22  ; CPUs to run on\n"
             "1: ioprio_set(1)  ; priority for input and output\n");
 }
 

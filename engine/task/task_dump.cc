@@ -1,6 +1,8 @@
 #include "engine/task/task_dump.h"
 
 #include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 
@@ -75,9 +77,42 @@ struct TaskDump::State {
   }
   Result<> read_process();
   Result<> read_audit(pb::task_core_entry& to);
+  Result<> write_ended_leader();
   Result<> read_thread(parasite::HeldThread& thread, PerThread& to);
   Result<> read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to);
 };
+
+// It has no state any more that could be saved, and the format no way to say so: the image has a thread that is about
+// to end, with nothing of its own and every signal blocked. What the process has in common is with it.
+Result<> TaskDump::State::write_ended_leader() {
+  if (held.syscall_instruction() == 0)
+    return fail(Error::unsupported("its main thread has ended, and there is no code by which another one could end")
+                    .owner(task.name()).remedy("end the process's other threads"));
+  PerThread& agent = threads.front();
+  pb::core_entry core = agent.core;
+  pb::thread_core_entry& thread = *core.mutable_thread_core();
+  thread.clear_signals_p();
+  thread.clear_sas();
+  thread.clear_rseq_entry();
+  thread.clear_seccomp_mode();
+  thread.clear_seccomp_filter();
+  thread.clear_pdeath_sig();
+  thread.clear_blk_sigset();
+  thread.set_futex_rla(0);
+  thread.set_futex_rla_len(0);
+  thread.set_comm(task.comm);
+  core.mutable_tc()->set_comm(task.comm);
+  agent.core.mutable_thread_core()->set_blk_sigset(core.tc().blk_sigset());
+  agent.core.clear_tc();
+  core.mutable_tc()->set_blk_sigset(~std::uint64_t{0});
+  core.mutable_thread_info()->set_clear_tid_addr(0);
+  pb::user_x86_regs_entry& registers = *core.mutable_thread_info()->mutable_gpregs();
+  registers.set_ip(held.syscall_instruction());
+  registers.set_ax(SYS_exit);
+  registers.set_orig_ax(~std::uint64_t{0});
+  registers.set_di(static_cast<std::uint64_t>(WEXITSTATUS(task.leader_exit_code)));
+  return context.out.write(images::kCore, static_cast<std::uint64_t>(task.ns_pid), core);
+}
 
 Result<> TaskDump::State::read_audit(pb::task_core_entry& to) {
   const Result<std::string> text = read("loginuid");
@@ -162,7 +197,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   core.set_futex_rla(robust.head);
   core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
   // The leader's is with what the process has in common.
-  if (tid != task.pid) core.set_blk_sigset(thread.context().signal_mask);
+  if (tid != task.agent()) core.set_blk_sigset(thread.context().signal_mask);
 
   to.credentials = ask_credentials(to.program, to.status.groups.size());
   to.settings = ask_thread_settings(to.program);
@@ -229,6 +264,7 @@ Result<> TaskDump::write() {
   std::vector<pb::thread_core_entry*> cores;
   for (State::PerThread& thread : state_->threads) cores.push_back(thread.core.mutable_thread_core());
   state_->filters.save(state_->seccomp, cores);
+  if (state_->task.leader_ended) TRY(state_->write_ended_leader());
   auto attributes = TRY(state_->context.out.create(images::kDormouseTask, static_cast<std::uint64_t>(state_->task.ns_pid)));
   for (const State::PerThread& thread : state_->threads) {
     TRY(state_->context.out.write(images::kCore, static_cast<std::uint64_t>(thread.ns_tid), thread.core));

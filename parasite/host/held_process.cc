@@ -106,7 +106,9 @@ Result<> HeldProcess::wait_stopped(Deadline deadline) {
       TRY(sys::ptrace::cont(thread.tid_, stop->signal()));
       stop = keeper_.wait_stop(thread.tid_, deadline);
     }
-    if (!stop && is_gone(stop.error()) && thread.tid_ != pid_) {
+    // Of a main thread that ends before the others its tracer hears only when those have ended too.
+    const bool is_over = !stop && (is_gone(stop.error()) ? thread.tid_ != pid_ : threads_.size() > 1 && has_ended(thread.tid_));
+    if (is_over) {
       keeper_.forget(thread.tid_);
       threads_.erase(threads_.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
@@ -153,8 +155,8 @@ Result<> HeldProcess::capture_contexts() {
 Result<> HeldProcess::lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) {
   SignalFrame frame = build_frame(thread.context_, stack, on_alternate_stack, gadgets_.restorer);
   std::vector<std::byte> under(frame.bytes.size());
-  TRY(sys::process_vm_read(pid_, frame.address, under));
-  TRY(sys::process_vm_write(pid_, frame.address, frame.bytes));
+  TRY(sys::process_vm_read(leader().tid(), frame.address, under));
+  TRY(sys::process_vm_write(leader().tid(), frame.address, frame.bytes));
   thread.frame_ = std::move(frame);
   thread.under_frame_ = std::move(under);
   return {};
@@ -206,8 +208,8 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
         build_call_frame(leader().context_.regs, home.address, gadgets_.restorer, gadgets_.syscall,
                          SYS_munmap, wanted, size, home.address);
     covered.resize(undo.bytes.size());
-    TRY(sys::process_vm_read(pid_, undo.address, covered));
-    TRY(sys::process_vm_write(pid_, undo.address, undo.bytes));
+    TRY(sys::process_vm_read(leader().tid(), undo.address, covered));
+    TRY(sys::process_vm_write(leader().tid(), undo.address, undo.bytes));
     stack = undo.address;
   }
   bool writable = true;
@@ -219,20 +221,19 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
   if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   TRY(start_serving(leader()));
-  if (!covered.empty()) TRY(sys::process_vm_write(pid_, stack, covered));
+  if (!covered.empty()) TRY(sys::process_vm_write(leader().tid(), stack, covered));
   return {};
 }
 
 Result<> HeldProcess::start_serving(HeldThread& thread) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
-  cell.word = keeper_.owner() | FUTEX_WAITERS;
   cell.frame = thread.frame_.address;
   cell.leave_by = blob::Leave::kSignalReturn;
   cell.area = area_->address();
   cell.stack_top = area_->stack_top(thread.slot_);
   cell.leaves_last = thread.slot_ == 0;
-  keeper_.enlist(cell);
+  TRY(keeper_.enlist(cell));
 
   user_regs_struct regs = thread.context_.regs;
   regs.rip = area_->entry();
@@ -283,12 +284,12 @@ Result<> HeldProcess::move_frame(HeldThread& thread) {
     return {};
   }
   area_->cell(thread.slot_).frame = thread.frame_.address;
-  return sys::process_vm_write(pid_, first.address, covered);
+  return sys::process_vm_write(leader().tid(), first.address, covered);
 }
 
 Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                             std::size_t program_bytes) {
-  gadgets_ = TRY_OR(finder.find(pid_, proc_dir, maps), std::move(e).owner(name_));
+  gadgets_ = TRY_OR(finder.find(leader().tid(), proc_dir, maps), std::move(e).owner(name_));
   if (!gadgets_.complete())
     log_.debug("{}: no way home without the engine while its area is being mapped", name_);
   for (std::uint32_t i = 0; i < threads_.size(); ++i) {
@@ -348,7 +349,7 @@ Result<> HeldProcess::put_back(HeldThread& thread) {
   if (thread.inside_) keeper_.dismiss(area_->cell(thread.slot_));
   thread.inside_ = false;
   if (!thread.under_frame_.empty())
-    (void)sys::process_vm_write(pid_, thread.frame_.address, thread.under_frame_);
+    (void)sys::process_vm_write(leader().tid(), thread.frame_.address, thread.under_frame_);
   return {};
 }
 
@@ -404,14 +405,16 @@ Result<> HeldProcess::begin_kill() {
 }
 
 Result<> HeldProcess::finish_kill(Deadline deadline) {
-  Result<Stop> gone = keeper_.wait_stop(pid_, deadline);
-  while (gone) gone = keeper_.wait_stop(pid_, deadline);
+  // The main thread's end is told last, but it may have come before anybody looked.
+  Result<> outcome;
   for (auto& thread : threads_) {
+    Result<Stop> gone = keeper_.wait_stop(thread->tid_, deadline);
+    while (gone) gone = keeper_.wait_stop(thread->tid_, deadline);
+    if (!is_gone(gone.error()) && outcome) outcome = fail(std::move(gone).error().owner(name_));
     if (area_) keeper_.dismiss(area_->cell(thread->slot_));
-    keeper_.forget(thread->tid_);
   }
-  if (is_gone(gone.error())) return {};
-  return fail(std::move(gone).error().owner(name_));
+  for (auto& thread : threads_) keeper_.forget(thread->tid_);
+  return outcome;
 }
 
 }  // namespace dormouse::parasite

@@ -67,13 +67,16 @@ class HeldProcess {
   pid_t pid() const { return pid_; }
   const std::string& name() const { return name_; }
   std::vector<std::unique_ptr<HeldThread>>& threads() { return threads_; }
+  // The first that lives: the main thread, unless that has ended before the others.
   HeldThread& leader() { return *threads_.front(); }
+  // A `syscall` instruction in the process's own code; 0: none was found. Known after enter().
+  std::uint64_t syscall_instruction() const { return gadgets_.syscall; }
   Area& area() { return *area_; }
   bool inside() const { return area_.has_value(); }
   // The area's slot that no thread of the process uses.
   std::uint32_t spare_slot() const { return static_cast<std::uint32_t>(threads_.size()); }
 
-  // Seizes one more thread and asks it to stop; the first must be the leader. False: it is gone, or a
+  // Seizes one more thread and asks it to stop; the first is the leader, if that lives. False: it is gone, or a
   // zombie. kConflict: somebody else traces it.
   Result<bool> seize(pid_t tid);
   bool holds(pid_t tid) const;

@@ -15,11 +15,10 @@ Result<HelperThread> HelperThread::start(Keeper& keeper, Place place, pid_t ns_t
   const std::uint32_t slot = helper.place_.slot;
   blob::Cell& cell = area.cell(slot);
   cell = {};
-  cell.word = keeper.owner() | FUTEX_WAITERS;
   cell.leave_by = blob::Leave::kExitThread;
   cell.area = area.address();
   cell.stack_top = area.stack_top(slot);
-  keeper.enlist(cell);
+  TRY(keeper.enlist(cell));
   area.header().helper = 1;
 
   Program program;

@@ -90,6 +90,14 @@ def test_userfaultfd(scratch):
     return _unsupported(scratch, "userfaultfd", ("userfaultfd", "descriptor 3"))
 
 
+def test_system_v_memory_of_the_node(scratch):
+    return _unsupported(scratch, "system_v_memory", ("System V shared memory", "ipc namespace"))
+
+
+def test_inherited_aio_ring(scratch):
+    return _unsupported(scratch, "inherited_aio_ring", ("aio ring", "what is left of another's"))
+
+
 def test_all_blockers_are_told(scratch):
     """Two processes with something unsupported each: both are named at once."""
     return _unsupported(scratch, "two_at_once", "descriptor 55", "descriptor 66")
@@ -236,6 +244,134 @@ def test_changed_file(scratch):
     restore_is_refused(man, images, ("plain", str(len(good)), str(len(good) + 4)), owner=False)
     file.write_bytes(good)
     restore_and_pass(man, images)
+
+
+def pre_dump(man, images, *arguments):
+    engine.Engine(engine.ours(), images).run("pre-dump", "-t", str(man.root_pid), *man.dump_arguments, *arguments)
+
+
+def wardens_of(pid):
+    """Processes that keep this task's tracking alive."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text() != "dormouse-track\n":
+                continue
+            for fd in (process / "fdinfo").iterdir():
+                if f"Pid:\t{pid}\n" in fd.read_text():
+                    found.append(int(process.name))
+        except OSError:
+            pass
+    return found
+
+
+def pages_in(images):
+    return sum(file.stat().st_size for file in images.glob("pages-*.img")) // 4096
+
+
+def test_tracking_ends(scratch):
+    """A dump that does not ask for tracking leaves nothing of an earlier pre-dump's, in the task or beside it."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
+    pre_dump(man, scratch / "1")
+    expect(wardens_of(man.root_pid), "nobody keeps the tracking alive")
+    expect("uw" in str(tasks.mappings(man.root_pid)), "nothing is tracked")
+    dump_arguments = ["--leave-running"]
+    engine.Engine(engine.ours(), scratch / "2").dump(man.root_pid, *dump_arguments, *man.dump_arguments)
+    harness.expect_unchanged(before, man.root_pid, "after a dump with --leave-running")
+    expect(not wardens_of(man.root_pid), "somebody still keeps tracking alive")
+    expect_pass(man)
+
+
+def test_tracking_is_cut_off(scratch):
+    """The process that keeps tracking alive is killed: the next dump saves everything again, and is right."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    for warden in wardens_of(man.root_pid):
+        os.kill(warden, 9)
+    victim.wait_until(lambda: not wardens_of(man.root_pid), "the keeper of tracking is gone")
+    dump(man, scratch / "2", "--track-mem", "--prev-images-dir", "../1")
+    expect(pages_in(scratch / "2") >= pages_in(scratch / "1"), "pages were left to the parent without tracking")
+    restore_and_pass(man, scratch / "2")
+
+
+def test_parent_of_another_time(scratch):
+    """A parent that is not the last one tracked: nothing is left to it."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    pre_dump(man, scratch / "2", "--prev-images-dir", "../1")
+    expect(pages_in(scratch / "2") < 100, f"{pages_in(scratch / '2')} pages were saved again")
+    dump(man, scratch / "3", "--track-mem", "--prev-images-dir", "../1")
+    expect(pages_in(scratch / "3") >= pages_in(scratch / "1"), "pages were left to a parent that is too old")
+    shutil.rmtree(scratch / "1")
+    restore_and_pass(man, scratch / "3")
+
+
+def chain(scratch):
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    pre_dump(man, scratch / "2", "--prev-images-dir", "../1")
+    dump(man, scratch / "3", "--track-mem", "--prev-images-dir", "../2")
+    return man, scratch / "3"
+
+
+def test_wrong_parent(scratch):
+    """The images a checkpoint builds on are missing, others, damaged, or not whole: each is named before anything is
+    made, and with the right ones it restores."""
+    man, images = chain(scratch)
+    parent, oldest = scratch / "2", scratch / "1"
+    restore_is_refused(man, parent, ("dormouse.json", "pre-dump"), owner=False)
+    parent.rename(scratch / "away")
+    restore_is_refused(man, images, ("parent", "ENOENT"), owner=False)
+    shutil.copytree(oldest, parent, symlinks=True)
+    restore_is_refused(man, images, ("parent", "generation"), owner=False)
+    shutil.rmtree(parent)
+    (scratch / "away").rename(parent)
+    (parent / "parent").unlink()
+    restore_is_refused(man, images, ("parent/parent", "missing"), owner=False)
+    (parent / "parent").symlink_to("../3")
+    restore_is_refused(man, images, ("parent/parent", "chain"), owner=False)
+    (parent / "parent").unlink()
+    (parent / "parent").symlink_to("../1")
+    manifest = (oldest / "dormouse.json").read_bytes()
+    (oldest / "dormouse.json").unlink()
+    restore_is_refused(man, images, ("parent/parent", "dormouse.json"), owner=False)
+    (oldest / "dormouse.json").write_bytes(manifest)
+    pages = oldest / "pages-1.img"
+    good = pages.read_bytes()
+    pages.write_bytes(good[:len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1:])
+    restore_is_refused(man, images, ("parent/parent/pages-1.img", "checksum"), owner=False)
+    pages.write_bytes(good)
+    restore_and_pass(man, images)
+
+
+def test_dropped_pages(scratch):
+    """Pages that a later dump has too are dropped by dedup; the parent serves as such, and not alone. A restore with
+    --auto-dedup uses the images up, and they say so."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    first, second = scratch / "1", scratch / "2"
+    engine.Engine(engine.ours(), first).dump(man.root_pid, "--leave-running", "--track-mem", *man.dump_arguments)
+    dump(man, second, "--track-mem", "--prev-images-dir", "../1")
+    engine.Engine(engine.ours(), second).run("dedup")
+    restore_is_refused(man, first, ("dormouse.json", "later checkpoint"), owner=False)
+    man.root_pid = engine.Engine(engine.ours(), second).restore("--auto-dedup", *man.restore_arguments)
+    expect_pass(man)
+    left = sum(file.stat().st_blocks for images in (first, second) for file in images.glob("pages-*.img"))
+    expect(left == 0, f"{left} blocks are left of the page files")
+    restore_is_refused(man, second, ("dormouse.json", "dropped"), owner=False)
+
+
+def test_pre_dump_into_its_parent(scratch):
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    for path, words in ((".", "directory of its own"), ("../absent", "ENOENT")):
+        try:
+            pre_dump(man, scratch / "1", "--prev-images-dir", path)
+        except engine.Failed as failure:
+            check_lines(failure, ("parent images", words))
+        else:
+            raise Wrong("the pre-dump succeeded")
+    expect_pass(man)
 
 
 if __name__ == "__main__":
