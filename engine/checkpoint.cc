@@ -283,8 +283,9 @@ Result<> Checkpoint::ask_tasks() {
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
     subjects_[i].space.take(about_memory.placed(i));
     subjects_[i].held.area().rewind();
+    blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }
-  return {};
+  return no_blockers();
 }
 
 Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {

@@ -70,6 +70,14 @@ def _unsupported(scratch, name, *mentioned):
     expect_pass(man)
 
 
+def test_landlock(scratch):
+    return _unsupported(scratch, "landlock", ("Landlock", "thread "))
+
+
+def test_timer_of_a_thread(scratch):
+    return _unsupported(scratch, "timer_of_a_thread", ("CPU time of one thread", "timer 0"))
+
+
 def test_io_uring(scratch):
     return _unsupported(scratch, "io_uring", ("io_uring", "descriptor 3"))
 
