@@ -12,6 +12,7 @@
 #include "base/format.h"
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/files/files_dump.h"
 #include "engine/ipc/attachments.h"
 #include "engine/memory/address_space.h"
@@ -283,8 +284,9 @@ Result<> Checkpoint::ask_tasks() {
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
     subjects_[i].space.take(about_memory.placed(i));
     subjects_[i].held.area().rewind();
+    blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }
-  return {};
+  return no_blockers();
 }
 
 Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
@@ -392,6 +394,7 @@ Result<> Checkpoint::save_inventory() {
   if (options_.track_memory) inventory.set_dump_uptime(uptime_microseconds());
   // Nothing is locked by the engine: connections are not saved yet.
   inventory.set_network_lock_method(0);
+  if (options_.cpu.record) TRY(save_cpu(*out_));
   return out_->write(images::kInventory, std::nullopt, inventory);
 }
 

@@ -10,6 +10,7 @@
 #include "engine/task/attributes.h"
 #include "engine/task/audit.h"
 #include "engine/task/credentials.h"
+#include "engine/task/landlock.h"
 #include "engine/task/limits.h"
 #include "engine/task/registers.h"
 #include "engine/task/restartable.h"
@@ -238,6 +239,17 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   save_process_settings(placed, state_->settings, process);
   state_->dumpable = static_cast<int>(placed.result(state_->settings.dumpable));
   state_->thp_disabled = placed.result(state_->settings.thp_disabled) != 0;
+  return {};
+}
+
+Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
+  if (!landlock_here()) return {};
+  for (std::size_t i = 0; i < state_->threads.size(); ++i) {
+    if (!worth_asking_for_landlock(state_->threads[i].status)) continue;
+    state_->held.area().rewind();
+    TRY(refuse_landlock(keeper, state_->held, state_->task, i));
+  }
+  state_->held.area().rewind();
   return {};
 }
 

@@ -69,7 +69,7 @@ HeldProcess::~HeldProcess() {
 }
 
 bool HeldProcess::holds(pid_t tid) const {
-  return std::any_of(threads_.begin(), threads_.end(), [&](const auto& t) { return t->tid_ == tid; });
+  return held_.contains(tid);
 }
 
 Result<bool> HeldProcess::seize(pid_t tid) {
@@ -86,6 +86,7 @@ Result<bool> HeldProcess::seize(pid_t tid) {
   keeper_.expect_stops(tid);
   auto thread = std::make_unique<HeldThread>();
   thread->tid_ = tid;
+  held_.insert(tid);
   threads_.push_back(std::move(thread));
   if (const Result<> asked = sys::ptrace::interrupt(tid); !asked && !is_gone(asked.error()))
     return fail(asked.error());
@@ -110,6 +111,7 @@ Result<> HeldProcess::wait_stopped(Deadline deadline) {
     const bool is_over = !stop && (is_gone(stop.error()) ? thread.tid_ != pid_ : threads_.size() > 1 && has_ended(thread.tid_));
     if (is_over) {
       keeper_.forget(thread.tid_);
+      held_.erase(thread.tid_);
       threads_.erase(threads_.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
     }

@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -136,6 +137,7 @@ class HeldProcess {
   pid_t pid_;
   std::string name_;
   std::vector<std::unique_ptr<HeldThread>> threads_;
+  std::unordered_set<pid_t> held_;  // ids of all of them
   Gadgets gadgets_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
