@@ -90,6 +90,14 @@ def test_userfaultfd(scratch):
     return _unsupported(scratch, "userfaultfd", ("userfaultfd", "descriptor 3"))
 
 
+def test_socket_to_outside(scratch):
+    return _unsupported(scratch, "socket_to_outside", ("descriptor 3", "belongs to nobody among the tasks", "--external unix["))
+
+
+def test_connection_not_accepted_with_data(scratch):
+    return _unsupported(scratch, "connection_not_accepted", ("not accepted yet", "let the listener accept"))
+
+
 def test_system_v_memory_of_the_node(scratch):
     return _unsupported(scratch, "system_v_memory", ("System V shared memory", "ipc namespace"))
 
