@@ -243,12 +243,13 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
 }
 
 Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
-  if (!landlock_here()) return {};
-  for (std::size_t i = 0; i < state_->threads.size(); ++i) {
-    if (!worth_asking_for_landlock(state_->threads[i].status)) continue;
-    state_->held.area().rewind();
-    TRY(refuse_landlock(keeper, state_->held, state_->task, i));
-  }
+  // One thread is asked: threads inherit the domain of who made them, and asking all would take longer than all the
+  // rest.
+  if (!landlock_here() || state_->threads.empty() || !state_->held.can_be_helped() ||
+      !worth_asking_for_landlock(state_->threads.front().status))
+    return {};
+  state_->held.area().rewind();
+  TRY(refuse_landlock(keeper, state_->held, state_->task, 0));
   state_->held.area().rewind();
   return {};
 }

@@ -94,7 +94,9 @@ class HeldProcess {
   // Seccomp filters calls of some of its threads, which bite again when nobody traces them: without the engine these
   // threads then do nothing but return to where they were, and leave the area behind. To be said before enter().
   void set_confined() { confined_ = true; }
-  bool confined() const { return confined_; }
+  // Whether a HelperThread could work in it. It is not traced: filters that it inherits would bite, and one that is
+  // born into a stopped process stops as well.
+  bool can_be_helped() const { return !confined_ && threads_.front()->stop_signal() == 0; }
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes);
