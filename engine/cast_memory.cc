@@ -26,11 +26,16 @@ Result<> Cast::build_memory(Actor& actor) {
   };
   const Fd pages = TRY(context_.in.open_raw(images::kPages, actor.image->pages_number));
   fds.pages = next(pages.get());
+  Fd program;
   const std::uint32_t executable = actor.image->mm->exe_file_id();
   if (!actor.executable || !same_file(*actor.executable, executable))
-    fds.executable = next(TRY(files_->open(executable)));
+    fds.executable = next((program = TRY(files_->open_as(executable, O_RDONLY))).get());
   actor.executable = executable;
-  for (const std::uint32_t id : plan.files()) fds.files.push_back(next(TRY(files_->open(id))));
+  std::vector<Fd> mapped;
+  for (const MappedFile& file : plan.files()) {
+    mapped.push_back(TRY_OR(files_->open_as(file.id, file.flags), std::move(e).owner(actor.threads.front().name)));
+    fds.files.push_back(next(mapped.back().get()));
+  }
   for (const std::uint64_t id : plan.shared()) fds.shared.push_back(next(shared_->descriptor(id)));
   TRY(hand_out(actor.threads.front(), descriptors));
 

@@ -171,7 +171,7 @@ Result<> Checkpoint::describe_tasks() {
     if (!stopped_->held[i]) continue;
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
-    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
+    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i], features_));
     subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
     if (!task.owns_vm)
@@ -197,6 +197,8 @@ Result<> Checkpoint::describe_surroundings() {
   files_.emplace(TRY(FilesDump::begin(*context_, *mounts_)));
   for (Subject& subject : subjects_)
     if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
+  for (Subject& subject : subjects_) blockers_.note(subject.space.save_memory_files(subject.task, *files_));
+  for (Subject& subject : subjects_) blockers_.note(subject.space.save_files(subject.task, *files_));
   TRY(namespaces_->save(*context_));
   if (namespaces_->own() & CLONE_NEWNS)
     blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
@@ -269,7 +271,7 @@ Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
   for (Subject& subject : subjects_) {
     if (subject.task.owns_fs) TRY(save_fs(subject.task, subject.dir));
-    TRY(subject.space.write(*context_, subject.task, *files_));
+    TRY(subject.space.write(*context_, subject.task));
     for (std::size_t t = 0; t < subject.task.threads.size(); ++t) {
       const auto thread = TRY(subject.dir.thread(subject.task.threads[t].tid));
       subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
@@ -316,6 +318,7 @@ Result<> Checkpoint::save_memory() {
     TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }
+  for (const MemoryObject& object : files_->memory_objects()) TRY(pages.save_object(object));
   report_.pages_scanned = pages.counts().scanned;
   report_.pages_written = pages.counts().written;
   report_.shared_pages_scanned = pages.counts().shared_scanned;

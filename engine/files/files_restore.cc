@@ -22,6 +22,12 @@ struct FilesRestore::State {
       return fail(Error::corrupt(format("files.img has no open file with id {}", id)));
     return &found->second;
   }
+  Result<FileKind*> kind_of(const pb::file_entry& record) const {
+    if (FileKind* const kind = kind_of_type(kinds, record.type())) return kind;
+    return fail(Error::unsupported(format("open files of type {} cannot be restored yet",
+                                          static_cast<int>(record.type())))
+                    .object(format("open file {}", record.id())));
+  }
 };
 
 FilesRestore::FilesRestore(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -41,18 +47,15 @@ Result<int> FilesRestore::open(std::uint32_t file_id) {
   if (const auto found = state_->open_files.find(file_id); found != state_->open_files.end())
     return found->second.get();
   const pb::file_entry& record = *TRY(state_->record(file_id));
-  FileKind* const kind = kind_of_type(state_->kinds, record.type());
-  if (kind == nullptr)
-    return fail(Error::unsupported(format("open files of type {} cannot be restored yet",
-                                          static_cast<int>(record.type())))
-                    .object(format("open file {}", file_id)));
+  FileKind* const kind = TRY(state_->kind_of(record));
   Fd file = TRY_OR(kind->open(record, *state_->opener), std::move(e).object(format("open file {}", file_id)));
   return state_->open_files.emplace(file_id, std::move(file)).first->second.get();
 }
 
 Result<Fd> FilesRestore::open_as(std::uint32_t file_id, std::uint32_t flags) {
-  const auto* const entry = TRY(state_->opener->path_entry(file_id));
-  return state_->opener->open_path(*entry, flags);
+  const pb::file_entry& record = *TRY(state_->record(file_id));
+  FileKind* const kind = TRY(state_->kind_of(record));
+  return TRY_OR(kind->open_as(record, flags, *state_->opener), std::move(e).object(format("open file {}", file_id)));
 }
 
 Result<std::optional<FilesRestore::ControllingTerminal>> FilesRestore::controlling_terminal(pid_t session) {

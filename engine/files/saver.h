@@ -6,10 +6,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/dump_context.h"
 #include "engine/files/open_file.h"
 #include "engine/files/path_saver.h"
+#include "engine/memory/shared_pages.h"
 #include "images/directory.h"
 
 namespace dormouse::pb {
@@ -40,6 +42,8 @@ class FilesSaver {
   void fill_owner(const OpenFile& file, pb::fown_entry* entry) const;
 
   PathSaver& paths() { return paths_; }
+  // Memory whose pages are still to be saved.
+  std::vector<MemoryObject>& memory_objects() { return memory_objects_; }
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();
@@ -55,6 +59,7 @@ class FilesSaver {
   bool has_own_mounts_ = false;
   std::uint32_t next_id_ = 1;
   PathSaver paths_;
+  std::vector<MemoryObject> memory_objects_;
 };
 
 }  // namespace dormouse::engine

@@ -1,11 +1,13 @@
 #include "engine/memory/address_space.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "base/format.h"
 #include "engine/memory/vma_kind.h"
+#include "kernel/pagemap.h"
 
 namespace dormouse::engine {
 namespace {
@@ -33,7 +35,8 @@ bool continues_vvar(const std::vector<pb::vma_entry>& vmas, const pb::vma_entry&
 
 }  // namespace
 
-Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, const proc::ProcDir& dir) {
+Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, const proc::ProcDir& dir,
+                                        const sys::Features& features) {
   AddressSpace space;
   space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
   fill_layout(space.image_, TRY_OR(dir.stat(), std::move(e).owner(task.name())),
@@ -49,7 +52,19 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
     else
       space.vmas_.push_back(std::move(*entry));
   }
+  TRY_OR(space.find_guards(dir, features), std::move(e).owner(task.name()));
   return space;
+}
+
+// The kernel knows guards only as entries of page tables.
+Result<> AddressSpace::find_guards(const proc::ProcDir& dir, const sys::Features& features) {
+  constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
+  if (!features.has(sys::Feature::kPagemapScanGuard)) return {};
+  auto pagemap = TRY(sys::Pagemap::open(dir, true));
+  constexpr sys::PageQuery kGuards{.all_of = abi::kPageIsGuard, .returned = abi::kPageIsGuard};
+  for (const auto all = TRY(pagemap.ranges(0, kUserEnd, kGuards)); const abi::PageRegion& region : all)
+    vmas_.push_back(describe_guard(region.start, region.end));
+  return {};
 }
 
 void AddressSpace::ask(parasite::Program& program) {
@@ -64,13 +79,36 @@ void AddressSpace::take(const parasite::Placed& placed) {
   image_.set_thp_disabled(placed.result(thp_) != 0);
 }
 
-Result<> AddressSpace::write(DumpContext& context, const Task& task, FilesDump& files) {
+namespace {
+Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) {
+  const std::string link = format("map_files/{:x}-{:x}", vma.start(), vma.end());
+  vma.set_shmid(TRY(files.save_path(task, link, static_cast<int>(vma.fdflags()))));
+  return {};
+}
+}  // namespace
+
+Result<> AddressSpace::save_memory_files(const Task& task, FilesDump& files) {
+  for (pb::vma_entry& vma : vmas_)
+    if (is_memfd_mapping(vma)) TRY(save_file(vma, task, files));
+  return {};
+}
+
+Result<> AddressSpace::save_files(const Task& task, FilesDump& files) {
   image_.set_exe_file_id(TRY(files.save_path(task, "exe", O_RDONLY)));
   for (pb::vma_entry& vma : vmas_) {
-    if (!is_file_mapping(vma)) continue;
-    const std::string link = format("map_files/{:x}-{:x}", vma.start(), vma.end());
-    vma.set_shmid(TRY(files.save_path(task, link, static_cast<int>(vma.fdflags()))));
+    if (is_memfd_mapping(vma)) continue;
+    if (is_shared_anonymous(vma) && files.holds_memory(vma.shmid() & UINT32_MAX, vma.flags() & MAP_HUGETLB)) {
+      vma.set_status(vma_status::kRegular | vma_status::kFileShared | vma_status::kMemfd);
+      vma.set_flags(vma.flags() & ~std::uint32_t{MAP_ANONYMOUS});
+    } else if (!is_file_mapping(vma)) {
+      continue;
+    }
+    TRY(save_file(vma, task, files));
   }
+  return {};
+}
+
+Result<> AddressSpace::write(DumpContext& context, const Task& task) {
   for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
   return context.out.write(images::kMm, task.ns_pid, image_);
 }

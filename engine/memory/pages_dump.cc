@@ -2,13 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 
 #include "base/format.h"
 #include "engine/memory/page_copy.h"
 #include "engine/memory/vma_kind.h"
+#include "kernel/file.h"
 #include "kernel/pagemap.h"
 
 namespace dormouse::engine {
@@ -29,6 +29,15 @@ constexpr sys::PageQuery kOwnPages{
     .returned = 0,
 };
 
+sys::PageQuery own_pages(const sys::Features& features) {
+  sys::PageQuery query = kOwnPages;
+  if (features.has(sys::Feature::kPagemapScanGuard)) {
+    query.all_of |= abi::kPageIsGuard;  // guards look like swapped pages
+    query.inverted |= abi::kPageIsGuard;
+  }
+  return query;
+}
+
 std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
   std::uint64_t bytes = 0;
   for (const PageRun& run : runs) bytes += run.end - run.start;
@@ -36,7 +45,8 @@ std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
 }
 
 std::uint32_t page_flags(const pb::vma_entry& vma) {
-  const bool plain = (vma.status() & vma_status::kAnonPrivate) && !(vma.status() & vma_status::kVdso);
+  const bool plain = (vma.status() & vma_status::kAnonPrivate) && !(vma.status() & vma_status::kVdso) &&
+                     !(vma.flags() & (MAP_LOCKED | MAP_HUGETLB));
   return plain ? kPresent | kLazy : kPresent;
 }
 
@@ -66,10 +76,10 @@ Result<std::vector<PageRun>> PagesDump::find_runs(const proc::ProcDir& dir, cons
   auto pagemap = TRY(sys::Pagemap::open(dir, features_.has(sys::Feature::kPagemapScan)));
   std::vector<abi::PageRegion> regions;
   if (features_.has(sys::Feature::kPagemapScan)) {
-    regions = TRY(pagemap.ranges(0, kUserEnd, kOwnPages));
+    regions = TRY(pagemap.ranges(0, kUserEnd, own_pages(features_)));
   } else {
     for (const pb::vma_entry& vma : space.vmas())
-      if (has_private_pages(vma)) TRY(pagemap.append_ranges(vma.start(), vma.end(), kOwnPages, regions));
+      if (has_private_pages(vma)) TRY(pagemap.append_ranges(vma.start(), vma.end(), own_pages(features_), regions));
   }
   for (const pb::vma_entry& vma : space.vmas())
     if (has_private_pages(vma)) counts_.scanned += (vma.end() - vma.start()) / kPage;
@@ -115,30 +125,29 @@ Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const Addre
 
 Result<> PagesDump::save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space) {
   for (const pb::vma_entry& vma : space.vmas()) {
-    if (!is_shared_anonymous(vma)) continue;
-    if (std::find(saved_objects_.begin(), saved_objects_.end(), vma.shmid()) != saved_objects_.end()) continue;
-    saved_objects_.push_back(vma.shmid());
-    const Fd object = TRY_OR(dir.open_at(format("map_files/{:x}-{:x}", vma.start(), vma.end()), O_RDONLY),
-                             std::move(e).object("shared memory").owner(task.name()));
-    // The object's own holes, which are the same for all who map it.
-    std::vector<PageRun> runs;
-    for (std::uint64_t at = 0;;) {
-      const Result<std::uint64_t> data = sys::lseek(object.get(), static_cast<std::int64_t>(at), SEEK_DATA);
-      if (!data) break;
-      const std::uint64_t hole = TRY(sys::lseek(object.get(), static_cast<std::int64_t>(*data), SEEK_HOLE));
-      runs.push_back({*data, (hole + kPage - 1) / kPage * kPage, kPresent, true});
-      at = hole;
-    }
-    const std::uint64_t number = next_pages_number_++;
-    TRY(write_pagemap(images::kShmemPagemap, vma.shmid(), number, runs));
-    const images::PageFile file = TRY(context_.out.create_pages(number));
-    auto sums = TRY_OR(copy_by_engine(object.get(), runs, file), std::move(e).owner(task.name()));
-    const std::uint64_t bytes = bytes_in(runs);
-    counts_.shared_scanned += (vma.end() - vma.start()) / kPage;
-    counts_.shared_written += bytes / kPage;
-    TRY(context_.out.finish_pages(file, bytes, std::move(sums)));
+    if (!is_shared_anonymous(vma) || !saved_objects_.insert(vma.shmid()).second) continue;
+    MemoryObject object;
+    object.shmid = vma.shmid();
+    object.file = TRY_OR(dir.open_at(format("map_files/{:x}-{:x}", vma.start(), vma.end()), O_RDONLY),
+                         std::move(e).object("shared memory").owner(task.name()));
+    object.size_bytes = static_cast<std::uint64_t>(TRY(sys::fstat(object.file.get())).st_size);
+    object.page_bytes = page_bytes_of(vma.flags());
+    TRY_OR(save_object(object), std::move(e).owner(task.name()));
   }
   return {};
+}
+
+Result<> PagesDump::save_object(const MemoryObject& object) {
+  // The object's own holes, which are the same for all who map it.
+  const auto runs = TRY(find_data(object));
+  const std::uint64_t number = next_pages_number_++;
+  TRY(write_pagemap(images::kShmemPagemap, object.shmid, number, runs));
+  const images::PageFile file = TRY(context_.out.create_pages(number));
+  auto sums = TRY(copy_object(object, runs, file));
+  const std::uint64_t bytes = bytes_in(runs);
+  counts_.shared_scanned += (object.size_bytes + kPage - 1) / kPage;
+  counts_.shared_written += bytes / kPage;
+  return context_.out.finish_pages(file, bytes, std::move(sums));
 }
 
 }  // namespace dormouse::engine

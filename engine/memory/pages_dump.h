@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "engine/dump_context.h"
 #include "engine/memory/address_space.h"
 #include "engine/memory/chunks.h"
+#include "engine/memory/shared_pages.h"
 #include "kernel/features.h"
 #include "parasite/host/held_process.h"
 
@@ -28,6 +30,9 @@ class PagesDump {
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
 
+  // A memfd, or another object that is not (only) mapped.
+  [[nodiscard]] Result<> save_object(const MemoryObject& object);
+
   const PageCounts& counts() const { return counts_; }
 
  private:
@@ -38,7 +43,7 @@ class PagesDump {
   DumpContext& context_;
   const sys::Features& features_;
   std::uint64_t next_pages_number_ = 1;
-  std::vector<std::uint64_t> saved_objects_;
+  std::set<std::uint64_t> saved_objects_;
   PageCounts counts_;
 };
 

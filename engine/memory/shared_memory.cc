@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -16,20 +17,29 @@ namespace {
 
 constexpr std::uint64_t kPage = 4096;
 
-// As mmap(MAP_SHARED | MAP_ANONYMOUS) makes it: a memfd would show another name in /proc/PID/maps.
-Result<Fd> make_object(std::uint64_t bytes) {
-  const auto mapping = TRY(sys::Mapping::map(-1, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS));
+}  // namespace
+
+// A memfd would show another name in /proc/PID/maps.
+Result<Fd> make_shared_memory(std::uint64_t bytes, std::uint32_t size_flag, bool huge) {
+  const int flags = MAP_SHARED | MAP_ANONYMOUS | (huge ? MAP_HUGETLB | static_cast<int>(size_flag) : 0);
+  const auto mapping = TRY(sys::Mapping::map(-1, bytes, PROT_READ | PROT_WRITE, flags));
   const auto start = reinterpret_cast<std::uint64_t>(mapping.data());
   return sys::openat(AT_FDCWD, format("/proc/self/map_files/{:x}-{:x}", start, start + bytes), O_RDWR);
 }
 
 // A window at a time, so that the engine's own memory stays small whatever the object's size.
-Result<> fill(int object, const ShmemImage& image, const images::InputDirectory& in) {
+Result<> fill_shared_memory(int object, std::uint64_t size_bytes, const ShmemImage& image,
+                            const images::InputDirectory& in) {
+  // Of huge pages only whole ones can be mapped.
+  const auto unit = std::max(kPage, static_cast<std::uint64_t>(TRY(sys::fstatfs(object)).f_bsize));
   const Fd pages = TRY(in.open_raw(images::kPages, image.pages_number));
   const auto sums = in.page_chunk_checksums(image.pages_number);
   std::vector<PageRun> runs;
-  for (const pb::pagemap_entry& entry : image.pagemap)
+  for (const pb::pagemap_entry& entry : image.pagemap) {
+    if (entry.vaddr() + entry.nr_pages() * kPage > (size_bytes + kPage - 1) / kPage * kPage)
+      return fail(Error::corrupt(format("saved pages at {:#x} lie beyond the object's {} bytes", entry.vaddr(), size_bytes)));
     runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
+  }
   const auto chunks = cut_into_chunks(runs);
   std::vector<std::byte> buffer;
   for (std::size_t i = 0; i < chunks.size(); ++i) {
@@ -41,32 +51,43 @@ Result<> fill(int object, const ShmemImage& image, const images::InputDirectory&
                       .object(name).remedy("the file was damaged after the checkpoint"));
     std::size_t done = 0;
     for (const Piece& piece : chunks[i].pieces) {
-      const auto window = TRY(sys::Mapping::map(object, piece.bytes, PROT_READ | PROT_WRITE, MAP_SHARED, piece.address));
-      std::copy_n(buffer.data() + done, piece.bytes, window.data());
+      const std::uint64_t start = piece.address / unit * unit, skip = piece.address - start;
+      const auto window = TRY(sys::Mapping::map(object, (skip + piece.bytes + unit - 1) / unit * unit,
+                                                PROT_READ | PROT_WRITE, MAP_SHARED, start));
+      std::copy_n(buffer.data() + done, piece.bytes, window.data() + skip);
       done += piece.bytes;
     }
   }
   return {};
 }
 
-}  // namespace
-
 Result<SharedMemory> SharedMemory::make(const RestoreContext& context) {
-  std::map<std::uint64_t, std::uint64_t> sizes;
+  struct Kind {
+    std::uint64_t bytes = 0;
+    std::uint32_t flags = 0;
+  };
+  std::map<std::uint64_t, Kind> wanted;
   for (const ImageTask& task : context.image.tasks) {
     if (!task.mm) continue;
-    for (const pb::vma_entry& vma : task.mm->vmas())
-      if (is_shared_anonymous(vma))
-        sizes[vma.shmid()] = std::max(sizes[vma.shmid()], vma.pgoff() + (vma.end() - vma.start()));
+    for (const pb::vma_entry& vma : task.mm->vmas()) {
+      if (!is_shared_anonymous(vma)) continue;
+      Kind& kind = wanted[vma.shmid()];
+      kind.bytes = std::max(kind.bytes, vma.pgoff() + (vma.end() - vma.start()));
+      kind.flags = vma.flags();
+    }
   }
   SharedMemory shared;
-  for (const auto& [shmid, image] : context.image.shmem) {
+  for (auto& [shmid, kind] : wanted) {
+    const ShmemImage& image = context.image.shmem.at(shmid);
     for (const pb::pagemap_entry& entry : image.pagemap) {
-      sizes[shmid] = std::max(sizes[shmid], entry.vaddr() + entry.nr_pages() * kPage);
+      kind.bytes = std::max(kind.bytes, entry.vaddr() + entry.nr_pages() * kPage);
       shared.pages_ += entry.nr_pages();
     }
-    Fd object = TRY_OR(make_object(sizes[shmid]), std::move(e).object(format("shared memory {}", shmid)));
-    if (!image.pagemap.empty()) TRY(fill(object.get(), image, context.in));
+    const std::string name = format("shared memory {}", shmid);
+    const bool huge = kind.flags & MAP_HUGETLB;
+    Fd object = TRY_OR(make_shared_memory(kind.bytes, kind.flags & (0x3fu << MAP_HUGE_SHIFT), huge), std::move(e).object(name));
+    if (!image.pagemap.empty())
+      TRY_OR(fill_shared_memory(object.get(), kind.bytes, image, context.in), std::move(e).object(name));
     shared.objects_.emplace(shmid, std::move(object));
   }
   return shared;

@@ -9,6 +9,13 @@
 
 namespace dormouse::engine {
 
+// An object as mmap(MAP_SHARED | MAP_ANONYMOUS) makes it, open for reading and writing. `size_flag`: of huge
+// pages, as mmap() takes it.
+Result<Fd> make_shared_memory(std::uint64_t size_bytes, std::uint32_t size_flag = 0, bool huge = false);
+// Puts the saved pages into an object that has its size already.
+[[nodiscard]] Result<> fill_shared_memory(int object, std::uint64_t size_bytes, const ShmemImage& image,
+                                          const images::InputDirectory& in);
+
 class SharedMemory {
  public:
   // Makes and fills all objects of the image.

@@ -46,8 +46,16 @@ Result<> load_pagemap(const images::InputDirectory& in, const images::ImageType&
 
 Result<> check_vmas(const Image& image, const ImageTask& task) {
   std::uint64_t previous = 0;
+  bool guarded = false;
   for (const pb::vma_entry& vma : task.mm->vmas()) {
     if (vma.status() & vma_status::kVsyscall) continue;
+    if (is_guard(vma)) {
+      if (vma.start() % kPage || vma.end() % kPage || vma.start() >= vma.end() || vma.end() > kUserEnd)
+        return fail(contradiction(task, format("guard {:x}-{:x} is not a valid range", vma.start(), vma.end())));
+      guarded = true;
+      continue;
+    }
+    if (guarded) return fail(contradiction(task, "a mapping comes behind the guards"));
     if (vma.start() % kPage || vma.end() % kPage || vma.start() >= vma.end() || vma.start() < previous ||
         vma.end() > kUserEnd)
       return fail(contradiction(task, format("mapping {:x}-{:x} is not a valid range", vma.start(), vma.end())));
@@ -98,6 +106,26 @@ Result<> load_shmem(const images::InputDirectory& in, Image& image, const ImageT
     if (in.exists(images::kShmemPagemap, vma.shmid()))
       TRY(load_pagemap(in, images::kShmemPagemap, vma.shmid(), object));
   }
+  return {};
+}
+
+Result<> load_memfds(const images::InputDirectory& in, Image& image) {
+  if (in.exists(images::kMemfdInode)) {
+    auto reader = TRY(in.reader(images::kMemfdInode));
+    pb::memfd_inode_entry inode;
+    while (TRY(reader.next(inode))) {
+      if (inode.inode_id() > UINT32_MAX || inode.size() > kUserEnd)
+        return fail(reader.corrupt(format("object {} of {} bytes is impossible", inode.inode_id(), inode.size())));
+      if (!image.memfds.emplace(static_cast<std::uint32_t>(inode.inode_id()), inode).second)
+        return fail(reader.corrupt(format("object {} appears twice", inode.inode_id())));
+      if (in.exists(images::kShmemPagemap, inode.shmid()) && !image.shmem.contains(inode.shmid()))
+        TRY(load_pagemap(in, images::kShmemPagemap, inode.shmid(), image.shmem[inode.shmid()]));
+    }
+  }
+  for (const auto& [id, file] : image.files)
+    if (file.has_memfd() && !image.memfds.contains(file.memfd().inode_id()))
+      return fail(Error::corrupt(format("open file {} is of memfd {}, which is not in memfd.img", id, file.memfd().inode_id()))
+                      .object("files.img"));
   return {};
 }
 
@@ -163,6 +191,7 @@ Result<Image> load_image(const images::InputDirectory& in) {
   if (image.tasks.empty()) return fail(Error::corrupt("no tasks").object("pstree.img"));
   TRY(check_tree(image));
   TRY(load_files(in, image));
+  TRY(load_memfds(in, image));
   for (ImageTask& task : image.tasks) TRY(load_task(in, image, task));
   if (!image.tasks.front().alive())
     return fail(Error::unsupported("the root task is a zombie").object("pstree.img"));

@@ -42,6 +42,7 @@ struct Image {
   std::map<std::uint32_t, pb::file_entry> files;             // by file id
   std::map<std::uint32_t, std::vector<pb::fdinfo_entry>> descriptors;  // by files_id
   std::map<std::uint64_t, ShmemImage> shmem;                 // by shmid
+  std::map<std::uint32_t, pb::memfd_inode_entry> memfds;     // by inode_id
   std::vector<pb::mnt_entry> mounts;                         // of the root task's mount namespace
   std::optional<pb::cgroup_entry> cgroups;
   std::optional<pb::seccomp_entry> seccomp;
