@@ -67,7 +67,7 @@ Birth::~Birth() {
 }
 
 Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
-  yard_.prepare(puppet.slot, true);
+  TRY(yard_.prepare(puppet.slot, true));
   slot_ = puppet.slot;
   MountPlan mounts = TRY(plan_mounts(context_));
   TRY(open_archives(context_, mounts));

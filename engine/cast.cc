@@ -3,15 +3,16 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <set>
+#include <unordered_map>
 
 #include "base/format.h"
+#include "engine/ipc/attachments.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/socket.h"
@@ -19,8 +20,6 @@
 
 namespace dormouse::engine {
 namespace {
-
-constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
 std::string name_of(const ImageTask& task) { return format("pid {} ({})", task.tree.pid(), task.core.tc().comm()); }
 
@@ -42,26 +41,10 @@ Result<std::vector<pb::vma_entry>> own_mappings() {
   return taken;
 }
 
-// Tables and directories shared by processes that are not threads of each other.
-Result<> refuse_sharing(const Image& image) {
-  std::set<std::uint32_t> files, fs, vm;
-  for (const ImageTask& task : image.tasks) {
-    if (!task.alive()) continue;
-    if (!files.insert(task.ids.files_id()).second || !fs.insert(task.ids.fs_id()).second ||
-        !vm.insert(task.ids.vm_id()).second)
-      return fail(Error::unsupported("it shares descriptors, directories or memory with another process")
-                      .object(name_of(task)).remedy("CLONE_FILES, CLONE_FS and CLONE_VM are not supported yet"));
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<> Cast::plan() {
-  TRY(refuse_sharing(context_.image));
   family_ = TRY(plan_family(context_.image, context_.options.shell_job));
-  vdso_ = TRY(own_vdso());
-  TRY(check_vdso(context_, vdso_));
   std::uint32_t slots = 0;
   actors_.resize(context_.image.tasks.size());
   for (std::size_t i = 0; i < actors_.size(); ++i) {
@@ -74,13 +57,25 @@ Result<> Cast::plan() {
       actor.threads.push_back({slots++, 0, static_cast<pid_t>(tid), name_of(*actor.image)});
     }
   }
-  helper_slot_ = slots;
+  helper_slot_ = slots++;
+  midwife_ = {slots++, 0, 0, "a midwife"};
+  for (const StandIn& stand_in : family_.stand_ins)
+    stand_ins_.push_back({slots++, 0, static_cast<pid_t>(stand_in.pid), format("the stand-in for leader {}", stand_in.pid)});
+  know_by_number();
   constexpr std::size_t kProgramBytes = 16 << 20;  // virtual; only what is used exists
-  const std::size_t area = parasite::Area::size_for(slots + 1, kProgramBytes);
+  const std::size_t area = parasite::Area::size_for(slots, kProgramBytes);
   const auto taken = TRY(own_mappings());
-  const std::uint64_t address = TRY(find_common_hole(context_.image, taken, area + images::kPageChunkBytes));
+  constexpr std::uint64_t kHugePage = 2 << 20;
+  const std::uint64_t room = attaching_bytes(context_.image);
+  const std::uint64_t reserve = area + images::kPageChunkBytes + (room ? room + kHugePage : 0);
+  const std::uint64_t address = TRY(find_common_hole(context_.image, taken, reserve));
   scratch_ = address + area;
-  yard_ = TRY(parasite::PuppetYard::create(keeper_, address, slots + 1, kProgramBytes));
+  attaching_room_ = (scratch_ + images::kPageChunkBytes + kHugePage - 1) / kHugePage * kHugePage;
+  const Vdso own = TRY(own_vdso());
+  const AddressRange reserved{address, address + reserve};
+  for (Actor& actor : actors_)
+    if (actor.image->mm) actor.vdso = TRY(plan_vdso(context_, *actor.image, own, std::span(&reserved, 1)));
+  yard_ = TRY(parasite::PuppetYard::create(keeper_, address, slots, kProgramBytes));
   auto pair = TRY(sys::socketpair(AF_UNIX, SOCK_SEQPACKET));
   service_ = {std::move(pair.one), std::move(pair.other), service_number(context_.image)};
   return {};
@@ -126,7 +121,6 @@ Result<> Cast::clone_root(const NamespacePlan& namespaces) {
   Actor& root = actors_.front();
   birth_.emplace(context_, *yard_, service_);
   TRY(birth_->clone(namespaces, root.threads.front()));
-  root.born = true;
   root_pid_ = birth_->pid();
   const std::uint32_t set = cgroup_set(root.image->core);
   return cgroups_->place(root_pid_, {set, cgroups_->has_namespace(set)}, {});
@@ -151,151 +145,13 @@ Result<> Cast::run(const Actor& actor, const parasite::Program& program) {
 Result<> Cast::open_files() {
   Fd root = TRY(sys::openat(AT_FDCWD, format("/proc/{}/root", root_pid_), O_PATH | O_DIRECTORY));
   files_.emplace(TRY(FilesRestore::begin(context_, std::move(root))));
+  TRY(files_->set_root_task(root_pid_));
   files_->set_pid_lookup([this](pid_t ns_pid) -> pid_t {
-    for (const Actor& actor : actors_)
-      for (const parasite::Puppet& puppet : actor.threads)
-        if (puppet.ns_tid == ns_pid) return puppet.tid;
-    return 0;
+    const auto found = by_number_.find(ns_pid);
+    return found == by_number_.end() ? 0 : found->second->tid;
   });
   shared_ = TRY(SharedMemory::make(context_));
   pages_restored_ += shared_->pages();
-  return {};
-}
-
-Result<> Cast::raise_tree() {
-  TRY(raise(actors_.front()));
-  TRY(join_groups());
-  return bury_zombies();
-}
-
-Result<> Cast::raise(Actor& actor) {
-  if (!actor.image->alive()) return {};
-  const FamilyMember& member = *actor.family;
-  parasite::Program first;
-  const bool parent_was_empty = !actor.parent || !actor.parent->family->inherits_memory;
-  if (!member.inherits_memory && (member.born != BornWhen::kEmpty || !parent_was_empty))
-    yard_->append_unmap_all(first);
-  if (member.makes_session && member.session_first) first.call("lead a session", SYS_setsid, {});
-  TRY(run(actor, first));
-  TRY(spawn_children(actor, BornWhen::kEmpty));
-  TRY(build_memory(actor));
-  TRY(spawn_children(actor, BornWhen::kWithMemory));
-  parasite::Program second;
-  if (member.makes_session && !member.session_first) second.call("lead a session", SYS_setsid, {});
-  if (member.makes_group) second.call("lead a process group", SYS_setpgid, {0, 0});
-  TRY(run(actor, second));
-  TRY(spawn_children(actor, BornWhen::kInSession));
-  parasite::Program third;
-  actor.memory->append_late_advice(third);
-  TRY(run(actor, third));
-  TRY(spawn_threads(actor));
-  for (const std::size_t child : member.children) TRY(raise(actors_[child]));
-  return {};
-}
-
-Result<> Cast::spawn_children(Actor& parent, BornWhen when) {
-  parasite::Program program;
-  bool any = false;
-  for (const std::size_t index : parent.family->children) {
-    Actor& child = actors_[index];
-    if (child.family->born != when) continue;
-    const parasite::Puppet& puppet = child.threads.front();
-    yard_->prepare(puppet.slot, true);
-    yard_->append_spawn(program, puppet, 0, SIGCHLD);
-    any = true;
-  }
-  if (!any) return {};
-  if (const Result<> ran = run(parent, program); !ran) {
-    (void)find_children(parent);  // those that were born have to be ended
-    if (!ran.error().is_kernel(EEXIST)) return ran;
-    for (const std::size_t index : parent.family->children) {
-      const Actor& child = actors_[index];
-      if (child.born || child.family->born != when) continue;
-      const pid_t pid = child.threads.front().ns_tid;
-      return fail(pid_taken(pid));
-    }
-    return ran;
-  }
-  return find_children(parent);
-}
-
-// The engine sees its puppets under other numbers than they do when they have a pid namespace.
-Result<> Cast::find_children(Actor& parent) {
-  const auto dir = TRY(proc::ProcDir::open(parent.threads.front().tid));
-  for (const auto all = TRY(dir.children()); const pid_t pid : all) {
-    context_.log.debug("{} has child {}", parent.threads.front().name, pid);
-    const pid_t ns_pid = own_pid_namespace_ ? TRY(TRY(proc::ProcDir::open(pid)).status()).ns_pid.back() : pid;
-    for (const std::size_t index : parent.family->children) {
-      Actor& child = actors_[index];
-      if (child.born || child.threads.front().ns_tid != ns_pid) continue;
-      child.threads.front().tid = pid;
-      child.born = true;
-      child.executable = parent.executable;
-      TRY(yard_->seize(child.threads.front()));
-    }
-  }
-  return {};
-}
-
-Result<> Cast::spawn_threads(Actor& actor) {
-  if (actor.threads.size() == 1) return {};
-  parasite::Program program;
-  for (std::size_t i = 1; i < actor.threads.size(); ++i) {
-    yard_->prepare(actor.threads[i].slot, true);
-    yard_->append_spawn(program, actor.threads[i], kThreadFlags, 0);
-  }
-  TRY(run(actor, program));
-  const auto dir = TRY(proc::ProcDir::open(actor.threads.front().tid));
-  for (const auto all = TRY(dir.threads()); const pid_t tid : all) {
-    const pid_t ns_tid = own_pid_namespace_ ? TRY(TRY(dir.thread(tid)).status()).ns_pid.back() : tid;
-    for (std::size_t i = 1; i < actor.threads.size(); ++i) {
-      if (actor.threads[i].ns_tid != ns_tid) continue;
-      actor.threads[i].tid = tid;
-      TRY(yard_->seize(actor.threads[i]));
-    }
-  }
-  return {};
-}
-
-Result<> Cast::join_groups() {
-  for (Actor& actor : actors_) {
-    if (!actor.family->joins_group || !actor.image->alive()) continue;
-    parasite::Program program;
-    program.call(format("join process group {}", actor.image->tree.pgid()), SYS_setpgid,
-                 {0, actor.image->tree.pgid()});
-    TRY(run(actor, program));
-  }
-  return {};
-}
-
-// A zombie's wait status: an exit code, or the signal that ended it.
-Result<> Cast::bury_zombies() {
-  for (Actor& actor : actors_) {
-    if (actor.image->alive()) continue;
-    const auto status = static_cast<int>(actor.image->core.tc().exit_code());
-    parasite::Program program;
-    const auto comm = program.text(actor.image->core.tc().comm());
-    program.call("", SYS_prctl, {PR_SET_NAME, comm});
-    if (actor.family->makes_session) program.call("lead a session", SYS_setsid, {});
-    if (actor.family->makes_group) program.call("lead a process group", SYS_setpgid, {0, 0});
-    if (actor.family->joins_group) program.call("join a group", SYS_setpgid, {0, actor.image->tree.pgid()});
-    if (WIFSIGNALED(status)) {
-      // Delivered when it is unblocked, with the default action: a puppet has no handlers.
-      const auto none = program.value(std::uint64_t{0});
-      program.call("", SYS_kill, {actor.threads.front().ns_tid, WTERMSIG(status)});
-      program.call("", SYS_rt_sigprocmask, {SIG_SETMASK, none, 0, 8}, parasite::anything());
-    }
-    program.call("", SYS_exit_group, {WEXITSTATUS(status)});
-    const Result<> ran = run(actor, program);
-    if (ran || ran.error().kind() != Error::Kind::kTaskDied)
-      return fail(Error::unsupported("it did not end as it should").object(name_of(*actor.image)));
-    // The parent was told of it already, before the checkpoint.
-    parasite::Program drain;
-    const auto set = drain.value(std::uint64_t{1} << (SIGCHLD - 1));
-    const auto now = drain.zeros(sizeof(timespec));
-    drain.call("drop the signal of a child's end", SYS_rt_sigtimedwait, {set, 0, now, 8}, parasite::ok_or(EAGAIN));
-    TRY(run(*actor.parent, drain));
-  }
   return {};
 }
 
@@ -320,8 +176,10 @@ Cast::~Cast() {
   for (const Actor& actor : actors_)
     for (const parasite::Puppet& puppet : actor.threads)
       if (puppet.tid != 0) left.insert(puppet.tid);
-  for (const Actor& actor : actors_)
-    if (actor.born) (void)sys::kill(actor.threads.front().tid, SIGKILL);
+  for (const parasite::Puppet& stand_in : stand_ins_)
+    if (stand_in.tid != 0) left.insert(stand_in.tid);
+  if (midwife_.tid != 0) left.insert(midwife_.tid);
+  for (const pid_t tid : left) (void)sys::kill(tid, SIGKILL);
   // The init of a pid namespace ends only when everybody in it has been collected, and who is traced is
   // collected by its tracer.
   while (!left.empty()) {

@@ -3,6 +3,9 @@
 
 #include <memory>
 #include <optional>
+#include <span>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "cgroups/restore.h"
@@ -47,24 +50,39 @@ class Cast {
     const FamilyMember* family = nullptr;
     Actor* parent = nullptr;
     std::vector<parasite::Puppet> threads;  // the leader first
+    VdsoPlan vdso;
     std::optional<MemoryPlan> memory;
-    bool born = false;
+    bool holds_memory = false;  // of whoever it was born of: to be emptied before its own is built
     std::optional<std::uint32_t> executable;  // what the kernel takes for its executable, by file id
   };
   // One program on a process's leader; an empty one is nothing.
   [[nodiscard]] Result<> run(const Actor& actor, const parasite::Program& program);
   const pb::core_entry& core_of(const Actor& actor, const parasite::Puppet& puppet) const;
   [[nodiscard]] Result<> install_files(Actor& actor);
+  // Session leaders get their controlling terminals, and who has /dev/tty open opens it.
+  [[nodiscard]] Result<> take_terminals();
+  [[nodiscard]] Result<> take_terminal(const Actor& actor);
+  [[nodiscard]] Result<> open_own_terminal(const Actor& actor, std::uint32_t file_id);
+  void know_by_number();
+  int exit_signal_of(const Actor& actor) const;
   [[nodiscard]] Result<> spawn_children(Actor& parent, BornWhen when);
-  [[nodiscard]] Result<> find_children(Actor& parent);
+  [[nodiscard]] Result<> explain_taken_pid(Result<> ran, std::span<const std::size_t> children) const;
+  [[nodiscard]] Result<> meet_children(const parasite::Puppet& of);
   [[nodiscard]] Result<> raise(Actor& actor);
+  [[nodiscard]] Result<> adopt(const Adoption& adoption);
+  [[nodiscard]] Result<> spawn_midwife(const parasite::Puppet& giver, std::uint64_t shares);
+  [[nodiscard]] Result<> spawn_stand_in(std::size_t index);
+  [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent);
+  [[nodiscard]] Result<> dismiss_stand_ins();
   [[nodiscard]] Result<> build_memory(Actor& actor);
+  [[nodiscard]] Result<> make_aio_rings(const Actor& actor, int null_device);
   bool same_file(std::uint32_t one, std::uint32_t other) const;
   [[nodiscard]] Result<> fill_memory(Actor& actor, const MemoryFiles& fds);
   [[nodiscard]] Result<> check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const;
-  [[nodiscard]] Result<> join_groups();
+  [[nodiscard]] Result<> make_and_join_groups();
   [[nodiscard]] Result<> spawn_threads(Actor& actor);
   [[nodiscard]] Result<> bury_zombies();
+  [[nodiscard]] Result<> bury(const Actor& actor);
   // Sends descriptors of the engine; they arrive under the lowest free numbers, in order.
   [[nodiscard]] Result<> hand_out(const parasite::Puppet& to, const std::vector<int>& descriptors);
   [[nodiscard]] Result<> prepare_cgroups();
@@ -82,11 +100,14 @@ class Cast {
   std::optional<Birth> birth_;
   Family family_;
   std::vector<Actor> actors_;
+  std::vector<parasite::Puppet> stand_ins_;  // parallel to family_.stand_ins; tid 0: not there (any more)
+  parasite::Puppet midwife_;                 // one at a time
+  std::unordered_map<pid_t, parasite::Puppet*> by_number_;  // every thread of the image, and the stand-ins
+  std::unordered_set<pid_t> met_;            // children found in /proc, as the engine sees them
   std::optional<FilesRestore> files_;
   std::map<std::uint32_t, std::vector<EpollWatch>> watches_;  // by files_id
   std::optional<SharedMemory> shared_;
-  Vdso vdso_;
-  std::uint64_t scratch_ = 0;
+  std::uint64_t scratch_ = 0, attaching_room_ = 0;
   std::uint32_t helper_slot_ = 0;
   pid_t helper_tid_ = 0;  // of helper threads: a number that no task of the image has
   std::uint64_t pages_restored_ = 0;

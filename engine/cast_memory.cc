@@ -5,6 +5,9 @@
 
 #include "base/format.h"
 #include "engine/cast.h"
+#include "engine/ipc/aio_ring.h"
+#include "engine/ipc/attachments.h"
+#include "kernel/file.h"
 #include "parasite/host/helper_thread.h"
 
 namespace dormouse::engine {
@@ -13,8 +16,9 @@ constexpr std::size_t kWorthAHelper = 16;  // chunks
 }
 
 Result<> Cast::build_memory(Actor& actor) {
-  const ImageTask* from = actor.family->inherits_memory ? actor.parent->image : nullptr;
-  actor.memory = TRY(MemoryPlan::make(*actor.image, from, scratch_));
+  MemoryPlan::Origin from;
+  if (actor.family->inherits_memory) from = {actor.parent->image, &actor.parent->vdso};
+  actor.memory = TRY(MemoryPlan::make(*actor.image, actor.vdso, from, scratch_));
   const MemoryPlan& plan = *actor.memory;
 
   // They arrive as 0, 1, 2, … in a table that is empty but for the service socket.
@@ -24,9 +28,12 @@ Result<> Cast::build_memory(Actor& actor) {
     descriptors.push_back(descriptor);
     return static_cast<int>(descriptors.size()) - 1;
   };
-  const Fd pages = TRY(context_.in.open_raw(images::kPages, actor.image->pages_number));
-  fds.pages = next(pages.get());
   Fd program;
+  std::vector<Fd> pages;
+  for (const std::uint32_t file : plan.page_files()) {
+    pages.push_back(TRY(context_.open_page_file(file)));
+    fds.pages.push_back(next(pages.back().get()));
+  }
   const std::uint32_t executable = actor.image->mm->exe_file_id();
   if (!actor.executable || !same_file(*actor.executable, executable))
     fds.executable = next((program = TRY(files_->open_as(executable, O_RDONLY))).get());
@@ -37,6 +44,9 @@ Result<> Cast::build_memory(Actor& actor) {
     fds.files.push_back(next(mapped.back().get()));
   }
   for (const std::uint64_t id : plan.shared()) fds.shared.push_back(next(shared_->descriptor(id)));
+  Fd null;
+  if (actor.image->mm->aios_size() != 0) null = TRY(sys::openat(AT_FDCWD, "/dev/null", O_WRONLY));
+  const int null_device = null ? next(null.get()) : -1;
   TRY(hand_out(actor.threads.front(), descriptors));
 
   parasite::Program map;
@@ -45,9 +55,22 @@ Result<> Cast::build_memory(Actor& actor) {
   TRY(fill_memory(actor, fds));
   parasite::Program seal;
   plan.append_seal(seal);
-  seal.call("close what was mapped", SYS_close_range, {0, descriptors.size() - 1, 0});
+  append_attachments(seal, context_.image, *actor.image->mm, attaching_room_);
   TRY(run(actor, seal));
+  TRY(make_aio_rings(actor, null_device));
+  parasite::Program close;
+  close.call("close what was mapped", SYS_close_range, {0, descriptors.size() - 1, 0});
+  TRY(run(actor, close));
   pages_restored_ += plan.bytes() / 4096;
+  return {};
+}
+
+// When all else is mapped: the kernel chooses where a new ring is at first.
+Result<> Cast::make_aio_rings(const Actor& actor, int null_device) {
+  const parasite::Puppet& leader = actor.threads.front();
+  const AioRingOwner owner{[&](const parasite::Program& program) { return yard_->run(leader, program); }, leader.tid, null_device};
+  for (const pb::aio_ring_entry& ring : actor.image->mm->aios())
+    TRY_OR(restore_aio_ring(owner, ring), std::move(e).object(format("aio ring at {:x}", ring.id())).owner(leader.name));
   return {};
 }
 
@@ -94,10 +117,13 @@ Result<> Cast::fill_memory(Actor& actor, const MemoryFiles& fds) {
 
 // Images of the reference engine have no checksums: there is nothing to compare with then.
 Result<> Cast::check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const {
-  const auto expected = context_.in.page_chunk_checksums(actor.image->pages_number);
-  if (chunk >= expected.size() || sum == expected[chunk]) return {};
-  return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", actor.memory->chunks()[chunk].offset))
-                  .object(images::file_name(images::kPages, actor.image->pages_number))
+  const Chunk& read = actor.memory->chunks()[chunk];
+  const auto expected = context_.page_checksums(read.file);
+  // Those that were read in part were compared when the images were opened.
+  if (!read.is_whole(context_.image.page_files[read.file].bytes) || read.checksum_index() >= expected.size()) return {};
+  if (sum == expected[read.checksum_index()]) return {};
+  return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", read.offset))
+                  .object(context_.page_file_name(read.file))
                   .remedy("the file was damaged after the checkpoint"));
 }
 

@@ -2,56 +2,41 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
 
 #include "base/format.h"
 #include "engine/cast.h"
+#include "engine/plan/groups.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/attended.h"
+#include "parasite/host/gadgets.h"
 
 namespace dormouse::engine {
 
+// Descriptors on their way to a task go through its table, which must be empty then: those who use the table of
+// another task get theirs before that one gets its table.
 Result<> Cast::install_files() {
   watches_ = epoll_watches(context_.image);
+  TRY(take_terminals());
   for (Actor& actor : actors_)
-    if (actor.image->alive()) TRY(install_files(actor));
+    if (actor.image->alive() && !(actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
+  for (Actor& actor : actors_)
+    if (actor.image->alive() && (actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
   return files_->refill();
 }
 
-// Descriptors arrive as 0, 1, 2, … in ascending order of the numbers they are to have, so that each
-// number is at least as high as the one it arrived under: moved from the top down, none is overwritten.
-Result<> Cast::install_files(Actor& actor) {
-  std::vector<pb::fdinfo_entry> table = context_.image.descriptors.at(actor.image->ids.files_id());
-  std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.fd() < b.fd(); });
-  std::vector<int> descriptors;
-  for (const pb::fdinfo_entry& entry : table)
-    descriptors.push_back(TRY_OR(files_->open(entry.id()), std::move(e).owner(actor.threads.front().name)));
-  const int cwd = static_cast<int>(descriptors.size()), root = cwd + 1;
-  descriptors.push_back(TRY_OR(files_->open(actor.image->fs->cwd_id()), std::move(e).owner(actor.threads.front().name)));
-  descriptors.push_back(TRY_OR(files_->open(actor.image->fs->root_id()), std::move(e).owner(actor.threads.front().name)));
-  std::optional<FilesRestore::ControllingTerminal> terminal;
-  if (actor.family->makes_session)
-    terminal = TRY(files_->controlling_terminal(static_cast<pid_t>(actor.image->tree.sid())));
-  if (terminal) descriptors.push_back(terminal->fd);
-  TRY(hand_out(actor.threads.front(), descriptors));
+namespace {
 
-  parasite::Program program;
-  if (terminal) {
-    const int number = root + 1;
-    program.call("take the controlling terminal", SYS_ioctl, {number, TIOCSCTTY, 0});
-    if (terminal->foreground_group != 0) {
-      const auto group = program.value(std::int64_t{terminal->foreground_group});
-      program.call("set the foreground group", SYS_ioctl, {number, TIOCSPGRP, group});
-    }
-    program.call("", SYS_close, {number});
-  }
-  if (context_.image.files.at(actor.image->fs->root_id()).reg().name() != "/") {
+// Places are numbers of the descriptors as they arrived.
+void append_directories(parasite::Program& program, const pb::fs_entry& fs, std::size_t cwd, std::size_t root,
+                        bool change_root) {
+  if (change_root) {
     const auto here = program.text(".");
     program.call("go to the root directory", SYS_fchdir, {root});
     program.call("change the root directory", SYS_chroot, {here});
@@ -59,7 +44,10 @@ Result<> Cast::install_files(Actor& actor) {
   program.call("change the working directory", SYS_fchdir, {cwd});
   program.call("", SYS_close, {root});
   program.call("", SYS_close, {cwd});
-  program.call("", SYS_umask, {actor.image->fs->umask()});
+  program.call("", SYS_umask, {fs.umask()});
+}
+
+void append_table(parasite::Program& program, const std::vector<pb::fdinfo_entry>& table) {
   for (std::size_t i = table.size(); i-- > 0;) {
     const auto number = static_cast<std::size_t>(table[i].fd());
     const bool cloexec = table[i].flags() & FD_CLOEXEC;
@@ -70,6 +58,34 @@ Result<> Cast::install_files(Actor& actor) {
       program.call(format("close descriptor {} on exec", number), SYS_fcntl, {number, F_SETFD, FD_CLOEXEC});
     }
   }
+}
+
+}  // namespace
+
+// Descriptors arrive as 0, 1, 2, … in ascending order of the numbers they are to have, so that each
+// number is at least as high as the one it arrived under: moved from the top down, none is overwritten.
+Result<> Cast::install_files(Actor& actor) {
+  const ImageTask& image = *actor.image;
+  const auto open = [&](std::uint32_t id) -> Result<int> {
+    return TRY_OR(files_->open(id), std::move(e).owner(actor.threads.front().name));
+  };
+  std::vector<pb::fdinfo_entry> table;
+  if (actor.family->owns & CLONE_FILES) table = context_.image.descriptors.at(image.ids.files_id());
+  std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.fd() < b.fd(); });
+  std::vector<int> descriptors;
+  for (const pb::fdinfo_entry& entry : table) descriptors.push_back(TRY(open(entry.id())));
+  const std::size_t cwd = descriptors.size(), root = cwd + 1;
+  const bool owns_fs = actor.family->owns & CLONE_FS;
+  if (owns_fs) {
+    descriptors.push_back(TRY(open(image.fs->cwd_id())));
+    descriptors.push_back(TRY(open(image.fs->root_id())));
+  }
+  TRY(hand_out(actor.threads.front(), descriptors));
+
+  parasite::Program program;
+  if (owns_fs) append_directories(program, *image.fs, cwd, root, context_.image.files.at(image.fs->root_id()).reg().name() != "/");
+  if (!(actor.family->owns & CLONE_FILES)) return run(actor, program);
+  append_table(program, table);
   if (const auto watches = watches_.find(actor.image->ids.files_id()); watches != watches_.end()) {
     for (const EpollWatch& watch : watches->second) {
       struct [[gnu::packed]] {  // struct epoll_event of x86-64
@@ -86,6 +102,7 @@ Result<> Cast::install_files(Actor& actor) {
 
 Result<> Cast::restore_state() {
   TRY(place_in_cgroups());
+  const Inherited inherited = TRY(Inherited::of_engine());
   std::vector<std::unique_ptr<parasite::Program>> programs;
   const auto all_alive = [&](auto&& add) -> Result<> {
     yard_->area().rewind();
@@ -98,14 +115,14 @@ Result<> Cast::restore_state() {
   TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
     TRY(append_process_state(program, context_, *actor.image));
-    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid));
+    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     TRY(batch.add(yard_->area(), actor.threads.front().slot, actor.threads.front().tid, actor.threads.front().name, program));
     return {};
   }));
   return all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     for (const parasite::Puppet& puppet : actor.threads) {
       auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
-      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet)));
+      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited));
       TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
     }
     return {};
@@ -122,7 +139,7 @@ Result<> Cast::resume() {
     if (actor.image->alive())
       for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::stop_serving(keeper_, puppet.tid));
   for (Actor& actor : actors_)
-    if (actor.image->alive()) TRY(leave_area(actor));
+    if (actor.image->alive() && (actor.family->owns & CLONE_VM)) TRY(leave_area(actor));
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(set_registers(actor));
   TRY(cgroups_->apply_freezer());
@@ -135,8 +152,9 @@ Result<> Cast::resume() {
   for (Actor& actor : actors_) {
     if (!actor.image->alive()) continue;
     constexpr std::uint32_t kTaskStopped = 3;
-    if (context_.options.leave_stopped || actor.image->core.tc().task_state() == kTaskStopped)
-      (void)sys::kill(actor.threads.front().tid, SIGSTOP);
+    const bool was_stopped = actor.image->core.tc().task_state() == kTaskStopped;
+    if (was_stopped || context_.options.leave_stopped)
+      (void)sys::kill(actor.threads.front().tid, was_stopped ? stop_signal_of(context_.image, *actor.image) : SIGSTOP);
     for (const parasite::Puppet& puppet : actor.threads) {
       keeper_.forget(puppet.tid);
       (void)sys::ptrace::detach(puppet.tid);
@@ -145,16 +163,16 @@ Result<> Cast::resume() {
   return {};
 }
 
-// The area cannot unmap itself: the call is made from the vdso.
+// The interpreter's own system call takes the area away, itself included: when it ends the leader is stopped
+// and goes on with other registers, as all its threads do.
 Result<> Cast::leave_area(Actor& actor) {
   const parasite::Puppet& leader = actor.threads.front();
-  const std::uint64_t vdso = vdso_address(*actor.image);
-  if (vdso == 0)
-    return fail(Error::unsupported("it has no vdso to leave the interpreter through").owner(leader.name));
+  const auto gadget = parasite::find_syscall(parasite::interpreter_image());
+  if (!gadget) return fail(Error::unsupported("the interpreter has no system call"));
   user_regs_struct regs{};
   TRY(sys::ptrace::getregset(leader.tid, NT_PRSTATUS, std::as_writable_bytes(std::span(&regs, 1))));
   const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
-  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, vdso + vdso_.syscall_offset, regs.rsp, SYS_munmap, args),
+  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, yard_->area().entry() + *gadget, regs.rsp, SYS_munmap, args),
          std::move(e).during("leaving the interpreter").owner(leader.name));
   return {};
 }

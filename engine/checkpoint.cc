@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 
 #include <optional>
 
@@ -11,9 +12,15 @@
 #include "base/format.h"
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/files/files_dump.h"
+#include "engine/ipc/attachments.h"
 #include "engine/memory/address_space.h"
+#include "engine/dedup.h"
+#include "engine/inventory.h"
+#include "engine/memory/page_tracking.h"
 #include "engine/memory/pages_dump.h"
+#include "engine/memory/parent_pages.h"
 #include "engine/mounts/mount_table.h"
 #include "engine/mounts/mounts_dump.h"
 #include "engine/namespaces/namespaces.h"
@@ -23,6 +30,7 @@
 #include "engine/task/task_dump.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
+#include "images/schema/kinship.pb.h"
 #include "images/schema/task.pb.h"
 
 namespace dormouse::engine {
@@ -79,6 +87,7 @@ class Checkpoint {
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_tree();
+  [[nodiscard]] Result<> save_exit_signals();
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
@@ -86,6 +95,8 @@ class Checkpoint {
   [[nodiscard]] Result<> save_memory();
   [[nodiscard]] Result<> save_inventory();
   [[nodiscard]] Result<> seal();
+  [[nodiscard]] Result<> settle_tracking();
+  void drop_replaced_pages();
   [[nodiscard]] Result<> put_back(bool stopped);
   [[nodiscard]] Result<> release();
   [[nodiscard]] Result<> no_blockers();
@@ -94,7 +105,11 @@ class Checkpoint {
   CheckpointReport report_;
   Blockers blockers_;
   sys::Features features_;
+  std::optional<ParentPages> parent_;
+  std::optional<PageTracking> tracking_;
   std::optional<images::OutputDirectory> out_;
+  std::string generation_;
+  bool uses_parent_ = false;
   std::unique_ptr<parasite::Keeper> keeper_;
   std::optional<cgroups::Freezer> freezer_;
   std::optional<StoppedTree> stopped_;
@@ -128,16 +143,24 @@ Result<> Checkpoint::run() {
   TRY(save_inventory());
   TRY(seal());                   // from here on it is a checkpoint
   TRY(notify("post-dump"));
+  TRY(settle_tracking());        // goes on, or is gone
   files_->keep();                // names made in the file system stay for the restore
   if (options_.after == AfterDump::kKill) unlock.cancel();
   TRY(release());
+  drop_replaced_pages();
   TRY(write_dump_stats(options_, report_));
   return {};
 }
 
 Result<> Checkpoint::look() {
   features_ = TRY(sys::Features::make(options_.without));
+  tracking_.emplace(features_, *options_.log);
+  TRY(check_tracking(*tracking_, options_));
+  if (!options_.parent_images.empty()) parent_ = TRY(ParentPages::open(options_.images_dir, options_.parent_images));
+  if (options_.track_memory || parent_) tracking_->look();
+  generation_ = TRY(images::new_generation());
   out_ = TRY(images::OutputDirectory::open(options_.images_dir));
+  if (parent_) TRY(out_->link_parent(options_.parent_images));
   keeper_ = TRY(parasite::Keeper::create());
   if (!options_.freeze_cgroup.empty()) freezer_.emplace(TRY(cgroups::Freezer::open(options_.freeze_cgroup)));
   return {};
@@ -155,13 +178,15 @@ Result<> Checkpoint::stop() {
   report_.tasks = static_cast<std::uint32_t>(stopped_->tree.tasks.size());
   report_.threads = stopped_->tree.thread_count();
   options_.log->debug("{} tasks with {} threads stopped", report_.tasks, report_.threads);
-  context_.emplace(DumpContext{options_, *options_.log, *out_, stopped_->tree, blockers_});
+  context_.emplace(DumpContext{options_, *options_.log, *out_, stopped_->tree, blockers_, &*tracking_});
   return {};
 }
 
 Result<> Checkpoint::identify() {
   TRY(identify_shared(stopped_->tree));
   namespaces_ = TRY(NamespacesDump::identify(*context_));
+  context_->network_id = namespaces_->ids_of(stopped_->tree.root()).net;
+  context_->outside_network_id = namespaces_->outside().net;
   return {};
 }
 
@@ -172,11 +197,9 @@ Result<> Checkpoint::describe_tasks() {
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i], features_));
+    TRY(tracking_->follow_calls(task, held));
     subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
-    if (!task.owns_vm)
-      blockers_.add(Error::unsupported("it shares its address space with another process (CLONE_VM)")
-                        .owner(task.name()).remedy("not supported yet"));
   }
   return {};
 }
@@ -197,9 +220,13 @@ Result<> Checkpoint::describe_surroundings() {
   files_.emplace(TRY(FilesDump::begin(*context_, *mounts_)));
   for (Subject& subject : subjects_)
     if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
+  blockers_.note(files_->save_in_flight());
   for (Subject& subject : subjects_) blockers_.note(subject.space.save_memory_files(subject.task, *files_));
   for (Subject& subject : subjects_) blockers_.note(subject.space.save_files(subject.task, *files_));
   TRY(namespaces_->save(*context_));
+  for (Subject& subject : subjects_)
+    check_attachments(*context_, subject.task, subject.space.vmas(), namespaces_->own() & CLONE_NEWIPC,
+                      namespaces_->segments());
   if (namespaces_->own() & CLONE_NEWNS)
     blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
   return begin_cgroups();
@@ -225,9 +252,13 @@ Result<> Checkpoint::no_blockers() {
 
 Result<> Checkpoint::enter() {
   parasite::GadgetFinder finder;
-  for (Subject& subject : subjects_)
-    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.space.maps()),
+  for (Subject& subject : subjects_) {
+    // Where one address space has several processes, the areas of those before are in it by now.
+    std::vector<proc::Vma> maps;
+    if (!subject.task.owns_vm) maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
+    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps),
            std::move(e).owner(subject.task.name()));
+  }
   return {};
 }
 
@@ -255,8 +286,9 @@ Result<> Checkpoint::ask_tasks() {
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
     subjects_[i].space.take(about_memory.placed(i));
     subjects_[i].held.area().rewind();
+    blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }
-  return {};
+  return no_blockers();
 }
 
 Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
@@ -270,10 +302,10 @@ Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
   for (Subject& subject : subjects_) {
-    if (subject.task.owns_fs) TRY(save_fs(subject.task, subject.dir));
+    TRY(save_fs(subject.task, subject.dir));
     TRY(subject.space.write(*context_, subject.task));
-    for (std::size_t t = 0; t < subject.task.threads.size(); ++t) {
-      const auto thread = TRY(subject.dir.thread(subject.task.threads[t].tid));
+    for (std::size_t t = 0; t < subject.held.threads().size(); ++t) {
+      const auto thread = TRY(subject.dir.thread(subject.held.threads()[t]->tid()));
       subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
     }
     TRY(subject.state.write());
@@ -308,19 +340,40 @@ Result<> Checkpoint::save_tree() {
     fill_namespace_ids(ns, ids);
     TRY(out_->write(images::kIds, task->ns_pid, ids));
   }
-  return {};
+  return save_exit_signals();
+}
+
+Result<> Checkpoint::save_exit_signals() {
+  std::optional<images::Writer> writer;
+  for (const auto& task : stopped_->tree.tasks) {
+    // The root's is its restorer's business.
+    if (task->exit_signal == SIGCHLD || !task->parent) continue;
+    if (!writer) writer.emplace(TRY(out_->create(images::kExitSignals)));
+    pb::exit_signal_entry entry;
+    entry.set_pid(static_cast<std::uint32_t>(task->ns_pid));
+    entry.set_signal(static_cast<std::uint32_t>(task->exit_signal));
+    TRY(writer->append(entry));
+  }
+  return writer ? writer->finish() : Result<>{};
 }
 
 Result<> Checkpoint::save_memory() {
   const auto start = Clock::now();
-  PagesDump pages(*context_, features_);
+  const bool again = options_.track_memory && options_.after != AfterDump::kKill;
+  PagesDump pages(*context_, {*tracking_, options_.track_memory && parent_ ? &*parent_ : nullptr, again});
   for (Subject& subject : subjects_) {
+    if (!subject.task.owns_vm) continue;
+    if (again && TRY(tracking_->needs_descriptor(subject.task)))
+      TRY(tracking_->make_descriptor(subject.task, *keeper_, subject.held));
     TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }
+  for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));
   for (const MemoryObject& object : files_->memory_objects()) TRY(pages.save_object(object));
   report_.pages_scanned = pages.counts().scanned;
   report_.pages_written = pages.counts().written;
+  report_.pages_in_parent = pages.counts().in_parent;
+  uses_parent_ = pages.uses_parent();
   report_.shared_pages_scanned = pages.counts().shared_scanned;
   report_.shared_pages_written = pages.counts().shared_written;
   report_.memory_dump = report_.memory_write = since(start);
@@ -341,8 +394,10 @@ Result<> Checkpoint::save_inventory() {
   inventory.set_root_cg_set(cgroups::SavedCgroups::kOwnSet);
   inventory.set_lsmtype(pb::NO_LSM);
   inventory.set_tcp_close(options_.tcp_close);
+  if (options_.track_memory) inventory.set_dump_uptime(uptime_microseconds());
   // Nothing is locked by the engine: connections are not saved yet.
   inventory.set_network_lock_method(0);
+  if (options_.cpu.record) TRY(save_cpu(*out_));
   return out_->write(images::kInventory, std::nullopt, inventory);
 }
 
@@ -352,7 +407,22 @@ Result<> Checkpoint::seal() {
   info.threads = report_.threads;
   info.pages = report_.pages_written + report_.shared_pages_written;
   info.root_comm = stopped_->tree.root().comm;
+  info.generation = generation_;
+  if (uses_parent_) info.parent = parent_->generation();
   return out_->seal(info, options_.sync_images);
+}
+
+// While the tasks are still stopped: what they run with afterwards is settled.
+Result<> Checkpoint::settle_tracking() {
+  if (options_.track_memory && options_.after != AfterDump::kKill) return tracking_->go_on(generation_);
+  return options_.after == AfterDump::kKill ? Result<>{} : tracking_->end();
+}
+
+// The checkpoint stands; that its parents are larger than they need be is no failure.
+void Checkpoint::drop_replaced_pages() {
+  if (!options_.auto_dedup || !uses_parent_) return;
+  if (const Result<> dropped = dedup(options_.images_dir); !dropped)
+    options_.log->warn("pages of the parent images could not be dropped: {}", dropped.error().message());
 }
 
 // A container that was paused never runs: it is frozen again when its tasks are as they were, and before
@@ -384,6 +454,7 @@ Result<> Checkpoint::release() {
     for (auto& held : stopped_->held)
       if (held) note(held->finish_kill(parasite::within(std::chrono::seconds(10))));
     if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kThawed));
+    note(tracking_->end());
   } else {
     note(put_back(options_.after == AfterDump::kStop));
   }

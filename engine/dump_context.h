@@ -1,6 +1,8 @@
 // What every saver of a resource gets. Passed by reference; nothing here is global.
 #pragma once
 
+#include <cstdint>
+
 #include "base/log.h"
 #include "engine/blockers.h"
 #include "engine/options.h"
@@ -9,12 +11,17 @@
 
 namespace dormouse::engine {
 
+class PageTracking;
+
 struct DumpContext {
   const CheckpointOptions& options;
   Log& log;
   images::OutputDirectory& out;
   const Tree& tree;
   Blockers& blockers;
+  PageTracking* tracking = nullptr;  // null: nobody asks which pages were written
+  // Numbers of the network namespaces of the root task and of the engine (NamespaceIds).
+  std::uint32_t network_id = 0, outside_network_id = 0;
 };
 
 }  // namespace dormouse::engine

@@ -40,6 +40,15 @@ struct JoinNamespace {
 
 enum class NetworkLock : std::uint8_t { kIptables, kNftables, kSkip };
 
+// --cpu-cap: what of the CPU is compared on restore.
+struct CpuChecks {
+  bool record = false;  // dump: write cpuinfo.img; restore: compare with it
+  bool fpu = true;           // the extended registers and how they are kept
+  bool instructions = true;  // what the image's CPU can do, this one can do as well
+  bool exact = false;        // neither more nor less
+  bool any() const { return fpu || instructions || exact; }
+};
+
 // Stages a caller may watch, by the names that RPC clients and action scripts know.
 struct Notification {
   std::string stage;   // "pre-dump", "network-lock", "post-restore", …
@@ -77,9 +86,16 @@ struct CommonOptions {
   bool link_remap = false;
   bool skip_file_rwx_check = false;
   std::uint64_t ghost_limit_bytes = 1 << 20;
+  CpuChecks cpu;
   NetworkLock network_lock = NetworkLock::kIptables;
+  // Give up pages of images that nobody needs any more. Dump: those of the parent images that the new ones
+  // have too. Restore: all that were read.
+  bool auto_dedup = false;
   std::vector<std::string> without;  // kernel features to pretend absent (--without=NAME)
 };
+
+// How a pre-dump takes the pages; noted in its images. Both are read while the tasks run again.
+enum class PreDumpMode : std::uint8_t { kSplice = 1, kRead = 2 };
 
 enum class AfterDump : std::uint8_t { kKill, kResume, kStop };
 
@@ -95,7 +111,12 @@ struct CheckpointOptions : CommonOptions {
   bool external_masters = false;  // slave mounts with masters outside are acceptable
   std::vector<std::string> enabled_filesystems;
   std::vector<std::string> skip_mounts;
+  // Inode of the engine's end of the socket that a task of the tree asked for this dump with; 0: none did.
+  std::uint64_t requester_socket = 0;
   bool sync_images = false;    // fsync before the manifest is written
+  bool track_memory = false;   // note from now on which pages are written, for the next dump
+  std::string parent_images;   // images of an earlier (pre-)dump to build on, as seen from images_dir
+  PreDumpMode pre_dump_mode = PreDumpMode::kSplice;
 };
 
 struct RestoreOptions : CommonOptions {
@@ -111,6 +132,7 @@ struct RestoreOptions : CommonOptions {
 struct CheckpointReport {
   std::chrono::microseconds freezing{}, frozen{}, memory_dump{}, memory_write{};
   std::uint64_t pages_scanned = 0, pages_written = 0;                // private memory
+  std::uint64_t pages_in_parent = 0;                                 // not written: they are in the parent images
   std::uint64_t shared_pages_scanned = 0, shared_pages_written = 0;  // shared memory objects
   std::uint32_t tasks = 0, threads = 0;
 };

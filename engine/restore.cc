@@ -17,6 +17,9 @@
 #include "base/format.h"
 #include "engine/birth.h"
 #include "engine/cast.h"
+#include "engine/cpu/cpuinfo.h"
+#include "engine/dedup.h"
+#include "engine/memory/page_check.h"
 #include "engine/stats.h"
 #include "kernel/features.h"
 
@@ -42,7 +45,7 @@ class Restore {
   const RestoreOptions& options_;
   RestoreReport report_;
   Clock::time_point began_ = Clock::now();
-  std::optional<images::InputDirectory> in_;
+  std::optional<images::Chain> chain_;
   std::optional<Image> image_;
   std::optional<RestoreContext> context_;
   std::unique_ptr<parasite::Keeper> keeper_;
@@ -68,6 +71,10 @@ Result<> Restore::run() {
   report_.pages_restored = cast_->pages_restored();
   report_.total = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began_);
   cast_->hand_over();
+  // The tasks run: whatever becomes of the images, it is no failure of the restore.
+  if (options_.auto_dedup)
+    if (const Result<> dropped = drop_restored(*context_); !dropped)
+      options_.log->warn("the restored pages could not be dropped: {}", dropped.error().message());
   return write_restore_stats(options_, report_);
 }
 
@@ -76,11 +83,11 @@ void Restore::after_the_point_of_no_return(const char* stage) {
 }
 
 Result<> Restore::open() {
-  in_ = TRY(images::InputDirectory::open(options_.images_dir));
-  TRY(in_->verify());
-  image_ = TRY(load_image(*in_));
-  context_.emplace(RestoreContext{options_, *options_.log, *in_, *image_});
-  return {};
+  chain_ = TRY(images::Chain::open(options_.images_dir));
+  if (options_.cpu.record && options_.cpu.any()) TRY(check_cpu(options_.images_dir, options_.cpu));
+  image_ = TRY(load_image(*chain_));
+  context_.emplace(RestoreContext{options_, *options_.log, (*chain_)[0], *image_, &*chain_});
+  return check_shared_chunks(*context_);
 }
 
 Result<> Restore::give_birth() {

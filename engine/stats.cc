@@ -37,7 +37,7 @@ Result<> write_dump_stats(const CheckpointOptions& options, const CheckpointRepo
   dump.set_memdump_time(in_32_bits(report.memory_dump));
   dump.set_memwrite_time(in_32_bits(report.memory_write));
   dump.set_pages_scanned(report.pages_scanned);
-  dump.set_pages_skipped_parent(0);
+  dump.set_pages_skipped_parent(report.pages_in_parent);
   dump.set_pages_written(report.pages_written);
   dump.set_irmap_resolve(0);
   dump.set_pages_lazy(0);

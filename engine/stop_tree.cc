@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 
 #include "base/format.h"
 #include "kernel/process.h"
 
 namespace dormouse::engine {
 namespace {
+
+constexpr unsigned kPidfdThread = O_EXCL;  // PIDFD_THREAD, Linux 6.9
 
 Error name_tracer(Error error, const proc::ProcDir& dir) {
   const auto status = dir.status();
@@ -26,8 +29,7 @@ bool is_gone(const Error& error) {
 
 // False: it is already known, or gone.
 Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
-  for (const auto& task : stopped_.tree.tasks)
-    if (task->pid == pid) return false;
+  if (known_.contains(pid)) return false;
   auto dir = proc::ProcDir::open(pid);
   if (!dir) {
     if (parent && is_gone(dir.error())) return false;
@@ -52,8 +54,10 @@ Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
   if (!pidfd) return gone_or(pidfd.error());
   task->proc = std::move(*proc);
   task->pidfd = std::move(*pidfd);
-  if (status->state == 'Z' || status->state == 'X') task->state = TaskState::kZombie;
+  // A leader that ended before its other threads is one too, but the process is not.
+  if ((status->state == 'Z' || status->state == 'X') && status->threads <= 1) task->state = TaskState::kZombie;
   if (parent) parent->children.push_back(task.get());
+  known_.insert(pid);
   auto held = task->alive()
                   ? std::make_unique<parasite::HeldProcess>(keeper_, log_, pid, task->name())
                   : nullptr;
@@ -154,6 +158,7 @@ void TreeStopper::drop_dead() {
   for (std::size_t i = tasks.size(); i-- > 1;) {
     if (tasks[i]->alive() || stopped_.dirs[i]->status()) continue;
     std::erase(tasks[i]->parent->children, tasks[i].get());
+    known_.erase(tasks[i]->pid);
     const auto at = static_cast<std::ptrdiff_t>(i);
     tasks.erase(tasks.begin() + at);
     stopped_.dirs.erase(stopped_.dirs.begin() + at);
@@ -171,16 +176,32 @@ Result<StoppedTree> TreeStopper::settle(std::chrono::milliseconds timeout) {
   return std::move(stopped_);
 }
 
-// Numbers as the root task's pid namespace shows them.
-Result<> TreeStopper::describe() {
-  for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) TRY(describe(i));
+// The leader has ended, and has neither memory nor descriptors any more.
+Result<> TreeStopper::look_through(std::size_t index, pid_t tid) {
+  Task& task = *stopped_.tree.tasks[index];
+  task.leader_ended = true;
+  task.agent_tid = tid;
+  task.threads.push_back({task.pid, task.ns_pid});
+  const auto look = [&]() -> Result<> {
+    task.proc = TRY(sys::openat(AT_FDCWD, format("/proc/{}", tid), O_RDONLY | O_DIRECTORY));
+    task.pidfd = TRY(sys::pidfd_open(tid, kPidfdThread));
+    stopped_.dirs[index] = TRY(proc::ProcDir::open(tid));
+    return {};
+  };
+  TRY_OR(look(), std::move(e).during("its main thread has ended").owner(task.name()));
   return {};
 }
 
-Result<> TreeStopper::describe(std::size_t index) {
+// Numbers as the root task's pid namespace shows them.
+Result<> TreeStopper::describe() {
+  const auto root = TRY(stopped_.dirs[0]->status());
+  for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) TRY(describe(i, root.ns_pid.size() - 1));
+  return {};
+}
+
+// `level`: the root's pid namespace, counted from the engine's.
+Result<> TreeStopper::describe(std::size_t index, std::size_t level) {
   Task& task = *stopped_.tree.tasks[index];
-  const auto root_status = TRY(stopped_.dirs[0]->status());
-  const std::size_t level = root_status.ns_pid.size() - 1;
   const auto status = TRY_OR(stopped_.dirs[index]->status(), std::move(e).owner(task.name()));
   if (status.ns_pid.size() != level + 1)
     return fail(Error::unsupported("it lives in a pid namespace of its own inside the tree")
@@ -190,14 +211,21 @@ Result<> TreeStopper::describe(std::size_t index) {
   task.ns_pgid = status.ns_pgid[level];
   task.ns_sid = status.ns_sid[level];
   task.comm = status.name;
+  const auto stat = TRY_OR(stopped_.dirs[index]->stat(), std::move(e).owner(task.name()));
+  task.exit_signal = stat.exit_signal;
+  task.leader_exit_code = stat.exit_code;
   if (!task.alive()) {
-    task.exit_code = TRY(stopped_.dirs[index]->stat()).exit_code;
+    task.exit_code = stat.exit_code;
     task.threads.push_back({task.pid, task.ns_pid});
     return {};
   }
-  for (const auto& thread : stopped_.held[index]->threads()) {
+  const auto& threads = stopped_.held[index]->threads();
+  if (threads.front()->tid() != task.pid) TRY(look_through(index, threads.front()->tid()));
+  for (const auto& thread : threads) {
     pid_t ns_tid = task.ns_pid;
-    if (thread->tid() != task.pid) {
+    // Where the tree has the engine's pid namespace the numbers are the same.
+    if (level == 0) ns_tid = thread->tid();
+    else if (thread->tid() != task.pid) {
       const auto dir = TRY(stopped_.dirs[index]->thread(thread->tid()));
       ns_tid = TRY(dir.status()).ns_pid[level];
     }
@@ -219,7 +247,7 @@ class Numbering {
     std::size_t low = 0, high = known_.size();
     while (low < high) {
       const std::size_t middle = (low + high) / 2;
-      const int order = TRY(sys::kcmp(task.pid, known_[middle].pid, type_, 0, 0));
+      const int order = TRY(sys::kcmp(task.agent(), known_[middle].pid, type_, 0, 0));
       if (order == 0) {
         *first = false;
         return known_[middle].id;
@@ -230,7 +258,7 @@ class Numbering {
         low = middle + 1;
     }
     *first = true;
-    known_.insert(known_.begin() + static_cast<std::ptrdiff_t>(low), {task.pid, next_});
+    known_.insert(known_.begin() + static_cast<std::ptrdiff_t>(low), {task.agent(), next_});
     return next_++;
   }
 
@@ -247,11 +275,14 @@ class Numbering {
 }  // namespace
 
 Result<> identify_shared(Tree& tree) {
+  std::map<std::uint32_t, Task*> owners;  // of address spaces
   Numbering vm(KCMP_VM), files(KCMP_FILES), fs(KCMP_FS), sighand(KCMP_SIGHAND);
   for (const auto& task : tree.tasks) {
     if (!task->alive()) continue;
     bool owns_sighand = false;
     task->vm_id = TRY_OR(vm.number(*task, &task->owns_vm), std::move(e).owner(task->name()));
+    Task*& owner = owners.try_emplace(task->vm_id, task.get()).first->second;
+    if (owner != task.get()) owner->memory_sharers.push_back(task.get());
     task->files_id = TRY_OR(files.number(*task, &task->owns_files), std::move(e).owner(task->name()));
     task->fs_id = TRY_OR(fs.number(*task, &task->owns_fs), std::move(e).owner(task->name()));
     task->sighand_id = TRY_OR(sighand.number(*task, &owns_sighand), std::move(e).owner(task->name()));

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -40,12 +41,14 @@ class TreeStopper {
   [[nodiscard]] Result<> wait_all(parasite::Deadline deadline);
   [[nodiscard]] Result<> wait_one(std::size_t index, parasite::Deadline deadline);
   [[nodiscard]] Result<> describe();
-  [[nodiscard]] Result<> describe(std::size_t index);
+  [[nodiscard]] Result<> look_through(std::size_t index, pid_t tid);
+  [[nodiscard]] Result<> describe(std::size_t index, std::size_t level);
   void drop_dead();
 
   parasite::Keeper& keeper_;
   Log& log_;
   StoppedTree stopped_;
+  std::unordered_set<pid_t> known_;  // processes of the tree
 };
 
 // vm_id, files_id, fs_id, sighand_id of all tasks: the same number for the same object (kcmp).

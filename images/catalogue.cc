@@ -2,6 +2,8 @@
 
 #include "base/format.h"
 #include "base/text.h"
+#include "images/own_types.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/bpf.pb.h"
 #include "images/schema/cgroups.pb.h"
 #include "images/schema/cpu.pb.h"
@@ -10,6 +12,7 @@
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
 #include "images/schema/ipc.pb.h"
+#include "images/schema/kinship.pb.h"
 #include "images/schema/memory.pb.h"
 #include "images/schema/mounts.pb.h"
 #include "images/schema/namespaces.pb.h"
@@ -103,6 +106,7 @@ constexpr ImageKind raw(const ImageType& type) { return {&type, nullptr, nullptr
 constexpr ImageKind kKinds[] = {
     one<pb::inventory_entry>(kInventory),
     many<pb::pstree_entry>(kPstree),
+    many<pb::exit_signal_entry>(kExitSignals),
     one<pb::cgroup_entry>(kCgroup),
     one<pb::seccomp_entry>(kSeccomp),
     one<pb::apparmor_entry>(kApparmor),
@@ -151,6 +155,7 @@ constexpr ImageKind kKinds[] = {
     raw(kTmpfs),
     many<pb::autofs_entry>(kAutofs),
     many<pb::binfmt_misc_entry>(kBinfmtMisc),
+    many<pb::thread_attributes_entry>(kDormouseTask),
     one<pb::stats_entry>(kStatsDump),
     one<pb::stats_entry>(kStatsRestore),
     many<pb::irmap_cache_entry>(kIrmapCache),

@@ -66,12 +66,25 @@ struct PageFile {
   Fd fd;  // write access
 };
 
+// Pages that were given up to save room, so that the images alone are not whole any more.
+enum class Dropped : std::uint8_t {
+  kNothing,
+  kReplaced,  // those that a later checkpoint, built on this one, has too
+  kRestored,  // those that a restore has read
+};
+
 // What the manifest says about the checkpoint as a whole.
 struct ManifestInfo {
   std::uint32_t tasks = 0, threads = 0;
   std::uint64_t pages = 0;
   std::string root_comm;
   std::map<std::string, std::string> extra;  // free key/value facts for people
+  // Names exactly this set of images; empty in those of older versions.
+  std::string generation = {};
+  // The generation of the images in `parent` that hold the pages flagged so; empty: there are none.
+  std::string parent = {};
+  bool pre_dump = false;  // memory only
+  Dropped dropped = Dropped::kNothing;
 };
 
 class OutputDirectory {
@@ -90,6 +103,8 @@ class OutputDirectory {
   [[nodiscard]] Result<> write(const ImageType& type, std::optional<std::uint64_t> number,
                                const google::protobuf::MessageLite& record);
   Result<PageFile> create_pages(std::uint64_t number);
+  // Makes `parent` a link to the images that these build on; `path` is meant from the directory.
+  [[nodiscard]] Result<> link_parent(const std::string& path);
   // chunk_checksums[i] covers bytes [i * kPageChunkBytes, …) of the file; the last may be short. None at
   // all: the manifest will guard the size only.
   [[nodiscard]] Result<> finish_pages(const PageFile& file, std::uint64_t size_bytes,
@@ -166,6 +181,8 @@ class InputDirectory {
   Result<std::map<std::string, std::uint64_t>> list() const;
   // A raw file, opened read-only.
   Result<Fd> open_raw(const ImageType& type, std::uint64_t number) const;
+  // The directory behind the link `parent`; no descriptor: there is no such link.
+  Result<Fd> open_parent() const;
   // Empty if the manifest does not cover the file (images of the reference engine).
   std::span<const std::uint64_t> page_chunk_checksums(std::uint64_t pages_number) const;
 
@@ -174,5 +191,8 @@ class InputDirectory {
   explicit InputDirectory(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
+
+// A fresh name for a set of images: 32 hexadecimal digits that no other has.
+Result<std::string> new_generation();
 
 }  // namespace dormouse::images

@@ -24,6 +24,8 @@ namespace {
 
 constexpr const char* kFreshCopy = "copy the checkpoint again from its source";
 
+}  // namespace
+
 Result<std::optional<Manifest>> read_manifest(int directory) {
   const Result<> there = sys::faccessat(directory, kManifestName, F_OK, AT_SYMLINK_NOFOLLOW);
   if (!there && there.error().is_kernel(ENOENT)) return std::nullopt;
@@ -36,6 +38,8 @@ Result<std::optional<Manifest>> read_manifest(int directory) {
          std::move(e).object(kManifestName));
   return TRY(parse_manifest(text));
 }
+
+namespace {
 
 // Opens a listed file and compares its size, which finds most damage without reading a byte.
 Result<OpenedFile> open_listed(int directory, const std::string& name, std::uint64_t size_bytes) {
@@ -164,6 +168,16 @@ Result<Fd> InputDirectory::open_raw(const ImageType& type, std::uint64_t number)
   if (state_->manifest && !exists(type, number))
     return fail(Error::corrupt("the file is not listed in the manifest").object(name));
   return std::move(TRY(open_file(state_->directory, name)).fd);
+}
+
+Result<Fd> InputDirectory::open_parent() const {
+  auto parent = sys::openat(state_->directory, kParentLink, O_RDONLY | O_DIRECTORY);
+  if (parent) return parent;
+  const bool no_link = parent.error().is_kernel(ENOENT) &&
+                       !sys::faccessat(state_->directory, kParentLink, F_OK, AT_SYMLINK_NOFOLLOW);
+  if (no_link) return Fd();
+  return fail(std::move(parent).error().object("parent")
+                  .remedy("the directories of a chain of checkpoints must stay where they are to each other"));
 }
 
 std::span<const std::uint64_t> InputDirectory::page_chunk_checksums(std::uint64_t pages_number) const {

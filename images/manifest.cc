@@ -26,9 +26,17 @@ Error damaged(std::string reason) {
       .remedy("copy the checkpoint again from its source");
 }
 
+std::string_view dropped_word(Dropped dropped) {
+  return dropped == Dropped::kReplaced ? "replaced" : "restored";
+}
+
 Json info_json(const ManifestInfo& info) {
   Json json = {{"tasks", info.tasks}, {"threads", info.threads}, {"pages", info.pages},
                {"root_comm", info.root_comm}};
+  if (!info.generation.empty()) json["generation"] = info.generation;
+  if (!info.parent.empty()) json["parent"] = info.parent;
+  if (info.pre_dump) json["pre_dump"] = true;
+  if (info.dropped != Dropped::kNothing) json["dropped"] = dropped_word(info.dropped);
   if (!info.extra.empty()) json["extra"] = info.extra;
   return json;
 }
@@ -74,12 +82,30 @@ Result<std::vector<std::uint64_t>> checksums(const Json& object) {
   return values;
 }
 
+// Members that came later; who wrote none of them has nothing to say about chains.
+Result<> read_chain(const Json& object, ManifestInfo& info) {
+  if (object.contains("generation")) info.generation = TRY(text(object, "generation"));
+  if (object.contains("parent")) info.parent = TRY(text(object, "parent"));
+  if (object.contains("pre_dump")) {
+    const Json* flag = TRY(member(object, "pre_dump"));
+    if (!flag->is_boolean()) return fail(damaged("member 'pre_dump' is neither true nor false"));
+    info.pre_dump = flag->get<bool>();
+  }
+  if (!object.contains("dropped")) return {};
+  const std::string word = TRY(text(object, "dropped"));
+  for (const Dropped known : {Dropped::kReplaced, Dropped::kRestored})
+    if (word == dropped_word(known)) info.dropped = known;
+  if (info.dropped == Dropped::kNothing) return fail(damaged(format("member 'dropped' says '{}'", word)));
+  return {};
+}
+
 Result<ManifestInfo> read_info(const Json& object) {
   ManifestInfo info;
   info.tasks = TRY(number<std::uint32_t>(object, "tasks"));
   info.threads = TRY(number<std::uint32_t>(object, "threads"));
   info.pages = TRY(number(object, "pages"));
   info.root_comm = TRY(text(object, "root_comm"));
+  TRY(read_chain(object, info));
   if (!object.contains("extra")) return info;
   const Json* extra = TRY(member(object, "extra"));
   for (const auto& item : extra->items()) {

@@ -17,6 +17,7 @@
 namespace dormouse::images {
 
 inline constexpr const char* kManifestName = "dormouse.json";
+inline constexpr const char* kParentLink = "parent";
 inline constexpr std::uint64_t kManifestFormat = 1;
 // Enough for the chunk checksums of 4 TiB of pages.
 inline constexpr std::size_t kMaxManifestBytes = 64u << 20;

@@ -27,6 +27,8 @@ Result<> sync_file(int directory, const std::string& name) {
   return TRY_OR(sys::fsync(fd.get()), write_failure(std::move(e), name)), Result<>{};
 }
 
+}  // namespace
+
 Result<> write_manifest(int directory, const Manifest& manifest, bool sync) {
   const Fd fd = TRY(create_file(directory, kNewManifestName));
   TRY_OR(sys::write_all(fd.get(), manifest_text(manifest)),
@@ -36,8 +38,6 @@ Result<> write_manifest(int directory, const Manifest& manifest, bool sync) {
          write_failure(std::move(e), kManifestName));
   return {};
 }
-
-}  // namespace
 
 OutputDirectory::OutputDirectory(std::unique_ptr<State> state) : state_(std::move(state)) {}
 OutputDirectory::OutputDirectory(OutputDirectory&&) noexcept = default;
@@ -77,6 +77,13 @@ Result<PageFile> OutputDirectory::create_pages(std::uint64_t number) {
   file.fd = TRY(create_file(state_->directory, file.name));
   state_->ledger.unfinished.insert(file.name);
   return file;
+}
+
+Result<> OutputDirectory::link_parent(const std::string& path) {
+  // What an older dump left here would otherwise be taken for this one's parent.
+  TRY(remove_if_there(state_->directory, kParentLink));
+  state_->ledger.created.insert(kParentLink);
+  return TRY_OR(sys::symlinkat(path, state_->directory, kParentLink), write_failure(std::move(e), kParentLink)), Result<>{};
 }
 
 Result<> OutputDirectory::finish_pages(const PageFile& file, std::uint64_t size_bytes,

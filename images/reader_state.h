@@ -1,9 +1,11 @@
 // What Reader and InputDirectory share. Private to this room.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "images/directory.h"
+#include "images/manifest.h"
 
 namespace dormouse::images {
 
@@ -16,6 +18,9 @@ struct OpenedFile {
 // Opens for reading, never following a link and never waiting (a fifo is refused, not opened). A file that
 // is not there is kCorruptImage.
 Result<OpenedFile> open_file(int directory, const std::string& name);
+
+// Nothing if the directory has none.
+Result<std::optional<Manifest>> read_manifest(int directory);
 
 struct Reader::State {
   std::string name;

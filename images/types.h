@@ -36,6 +36,8 @@ inline constexpr ImageType kCgroup{"cgroup.img", 0x59383330};
 inline constexpr ImageType kSeccomp{"seccomp.img", 0x64413049};
 inline constexpr ImageType kApparmor{"apparmor.img", 0x59423047};
 inline constexpr ImageType kCpuinfo{"cpuinfo.img", 0x61404013};
+// Ours, and only there if a task has another one than SIGCHLD.
+inline constexpr ImageType kExitSignals{"exit-signals.img", 0x44524d31};
 // Numbered by pid (core: by thread id).
 inline constexpr ImageType kCore{"core-{}.img", 0x55053847};
 inline constexpr ImageType kIds{"ids-{}.img", 0x54432030};

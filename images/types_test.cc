@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "images/catalogue.h"
+#include "images/own_types.h"
 
 namespace dormouse::images {
 namespace {
@@ -32,6 +33,7 @@ TEST(FindKind, FindsTypeAndNumber) {
   expect("ghost-file-1a.img", kGhostFile, 0x1a);
   expect("netns-9.img", kNetns, 9);
   expect("netns-ct-9.img", kNetnsConntrack, 9);
+  expect("dormouse-task-17", kDormouseTask, 17);
   expect("stats-dump", kStatsDump, std::nullopt);
 }
 

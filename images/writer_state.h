@@ -44,6 +44,8 @@ struct OutputDirectory::State {
 
 // Says what a failure to write means to the one who has to make room.
 Error write_failure(Error&& error, const std::string& name);
+// Under a temporary name first, so that the old or the new one is there at any time.
+Result<> write_manifest(int directory, const Manifest& manifest, bool sync);
 // Creates or empties a file of ours, never following a link.
 Result<Fd> create_file(int directory, const std::string& name);
 

@@ -58,6 +58,7 @@ constexpr FeatureInfo kTable[] = {
     {Feature::kTun, "tun", probes::tun},
     {Feature::kTunNamespace, "tun_ns", probes::tun_namespace},
     {Feature::kNftables, "nftables", probes::nftables},
+    {Feature::kIptablesLegacy, "has_ipt_legacy", probes::iptables_legacy},
 };
 
 // The table is indexed by the enumeration.
@@ -68,8 +69,7 @@ static_assert([] {
   return index == static_cast<std::size_t>(Feature::kCount);
 }());
 
-// Names that mean the same here. We run no iptables program, so the two ways of locking a network
-// both come down to whether the kernel's nf_tables can be talked to.
+// Names that mean the same here.
 struct Alias {
   std::string_view name;
   Feature feature;
@@ -80,7 +80,6 @@ constexpr Alias kAliases[] = {
     {"userfaultfd", Feature::kUserfaultfd},
     {"external_net_ns", Feature::kSocketNamespace},
     {"network_lock_nftables", Feature::kNftables},
-    {"has_ipt_legacy", Feature::kNftables},
 };
 
 }  // namespace

@@ -69,6 +69,7 @@ enum class Feature : std::uint8_t {
   kTun,
   kTunNamespace,       // SIOCGSKNS on a tun device
   kNftables,
+  kIptablesLegacy,     // ip_tables, the tables before nf_tables
   kCount,
 };
 

@@ -54,5 +54,6 @@ bool new_ifindex();
 bool tun();
 bool tun_namespace();
 bool nftables();
+bool iptables_legacy();
 
 }  // namespace dormouse::sys::probes

@@ -18,6 +18,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -168,5 +169,9 @@ bool nftables() {
   const auto type = static_cast<std::uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE);
   return ask_netlink(NETLINK_NETFILTER, type, NLM_F_DUMP, request) == 0;
 }
+
+// Asking for a table would make it (since 5.16 tables come to be in a namespace when they are first asked for);
+// this file only says that the module is there.
+bool iptables_legacy() { return sys::faccessat(AT_FDCWD, "/proc/self/net/ip_tables_names", F_OK).has_value(); }
 
 }  // namespace dormouse::sys::probes

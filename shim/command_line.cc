@@ -35,9 +35,8 @@ class Parser {
     const bool assigned = word.find('=') != std::string_view::npos;
     std::string_view rest = word;
     const std::string_view name = take_until(rest, '=');
-    OptionUse use{.origin = format("option --{}", name)};
-    use.option = find_spelling(name, use.on);
-    if (!use.option) return fail(Error::bad_option("unknown option").object(format("--{}", name)));
+    const Spelling spelling = TRY_OR(find_spelling(name), std::move(e).object(format("--{}", name)));
+    OptionUse use{.option = spelling.option, .on = spelling.on, .origin = format("option --{}", name)};
     if (assigned)
       use.value = std::string(rest);
     else if (use.option->argument == Argument::kRequired)

@@ -47,6 +47,9 @@ TEST(CommandLine, Verbosities) {
   EXPECT_THAT(shown(*parse({"-v"})), ElementsAre("verbosity"));
   EXPECT_THAT(shown(*parse({"-vvvv"})), ElementsAre("verbosity=vvv"));
   EXPECT_THAT(shown(*parse({"--verbosity=3"})), ElementsAre("verbosity=3"));
+  EXPECT_THAT(shown(*parse({"--verb=3"})), ElementsAre("verbosity=3"));
+  // One dash too few: a letter and its value.
+  EXPECT_THAT(shown(*parse({"-verbosity=0"})), ElementsAre("verbosity=erbosity=0"));
 }
 
 TEST(CommandLine, TheFirstManualsVerbosityIsUnderstoodButEatsNoOperand) {

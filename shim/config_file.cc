@@ -53,9 +53,9 @@ Result<std::optional<OptionUse>> parse_line(std::string_view line, std::string_v
 
   const auto name_end = std::min(line.size(), line.find_first_of(" \t=#"));
   const std::string_view name = line.substr(0, name_end);
-  OptionUse use{.origin = format("\"{}\" in {}", name, place)};
-  use.option = find_spelling(name, use.on);
-  if (!use.option) return fail(Error::bad_option("unknown option").object(use.origin));
+  const std::string origin = format("\"{}\" in {}", name, place);
+  const Spelling spelling = TRY_OR(find_spelling(name), std::move(e).object(origin));
+  OptionUse use{.option = spelling.option, .on = spelling.on, .origin = origin};
   // They make sense only where somebody types them.
   for (const std::string_view only_typed : {"help", "version", "config", "no-default-config"})
     if (use.option->name == only_typed)

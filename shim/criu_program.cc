@@ -54,10 +54,16 @@ class Program {
         return worker();
       case kDump:
         return dump();
+      case kPreDump:
+        return pre_dump();
+      case kDedup:
+        return dedup();
       case kRestore:
         return restore();
       case kCheck:
         return check();
+      case kCpuinfo:
+        return cpuinfo();
       default:
         return usage(Error::unsupported("not built yet").object("command " + line_.operands[0]));
     }
@@ -79,6 +85,24 @@ class Program {
     const auto outcome = run_checkpoint(engine_, settings_, place_, {});
     if (!outcome) return kExitFailure;
     if (settings_.display_stats) say(statistics_text(*outcome));
+    return kExitSuccess;
+  }
+
+  int pre_dump() {
+    if (settings_.dump.pid <= 0) add(Error::bad_option("it is needed").object("option --tree"));
+    if (!prepare(true)) return kExitFailure;
+    const auto outcome = run_pre_dump(engine_, settings_, place_);
+    if (!outcome) return kExitFailure;
+    if (settings_.display_stats) say(statistics_text(*outcome));
+    return kExitSuccess;
+  }
+
+  int dedup() {
+    if (!prepare(true)) return kExitFailure;
+    if (const Result<> done = engine_.dedup(place_.images.get()); !done) {
+      place_.report("dedup", {&done.error(), 1});
+      return kExitFailure;
+    }
     return kExitSuccess;
   }
 
@@ -132,6 +156,14 @@ class Program {
         "which, depending on your process tree, may cause\n"
         "dump or restore failure.\n");
     return kExitFailure;
+  }
+
+  int cpuinfo() {
+    const std::string word = line_.operands.size() == 2 ? line_.operands[1] : "";
+    if (word != "dump" && word != "check")
+      return usage(Error::bad_option("usage: criu cpuinfo {dump|check}").object("command cpuinfo"));
+    if (!prepare(true, true)) return kExitFailure;
+    return run_cpuinfo(engine_, settings_, place_, word == "dump") ? kExitSuccess : kExitFailure;
   }
 
   int check_by_name() {

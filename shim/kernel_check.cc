@@ -15,7 +15,6 @@ struct Row {
   std::string_view not_built = {};  // why we could not use it
 };
 
-constexpr std::string_view kNoPreDump = "memory change tracking is not built";
 constexpr std::string_view kNoLazyPages = "restoring memory on demand is not built";
 
 constexpr Row kTable[] = {
@@ -28,7 +27,7 @@ constexpr Row kTable[] = {
     {"move_mount", kRequired, Feature::kMoveMount},
 
     {"mnt_id", kExtra, Feature::kMountId},
-    {"mem_dirty_track", kExtra, Feature::kSoftDirty, kNoPreDump},
+    {"mem_dirty_track", kExtra, Feature::kSoftDirty},
     {"aio_remap", kExtra, Feature::kAioRemap},
     {"timerfd", kExtra, Feature::kTimerfd},
     {"tun", kExtra, Feature::kTun},
@@ -56,10 +55,10 @@ constexpr Row kTable[] = {
     {"external_net_ns", kByNameOnly, Feature::kPidfdGetfd},
     {"newifindex", kExtra, Feature::kNewIfindex},
     {"nftables", kByNameOnly, Feature::kNftables},
-    // We run no iptables: both ways of locking a network are spoken to nf_tables.
-    {"has_ipt_legacy", kByNameOnly, Feature::kNftables},
+    // We run no iptables program, so what counts is the kernel's part, not whether the program is installed.
+    {"has_ipt_legacy", kByNameOnly, Feature::kIptablesLegacy},
     {"network_lock_nftables", kExtra, Feature::kNftables},
-    {"pidfd_store", kExtra, Feature::kPidfdGetfd, kNoPreDump},
+    {"pidfd_store", kExtra, Feature::kPidfdGetfd},
     {"ns_pid", kExtra, Feature::kNsPid},
     {"apparmor_stacking", kByNameOnly, Feature::kApparmorStacking},
     {"sockopt_buf_lock", kExtra, Feature::kSocketBufferLock},

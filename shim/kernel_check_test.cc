@@ -77,7 +77,7 @@ TEST(KernelCheck, ByName) {
 }
 
 TEST(KernelCheck, WhatIsNotBuiltIsNotThereHoweverGoodTheKernel) {
-  for (const char* name : {"mem_dirty_track", "uffd-noncoop", "pidfd_store"}) {
+  for (const char* name : {"uffd", "uffd-noncoop"}) {
     const auto checked = check_feature(name, everything);
     ASSERT_FALSE(checked) << name;
     EXPECT_THAT(checked.error().message(), HasSubstr("not built"));

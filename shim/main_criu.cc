@@ -4,6 +4,9 @@
 #include <unistd.h>
 
 #include "engine/checkpoint.h"
+#include "engine/cpu/cpuinfo.h"
+#include "engine/dedup.h"
+#include "engine/predump.h"
 #include "engine/restore.h"
 #include "shim/criu_program.h"
 
@@ -25,6 +28,10 @@ int main(int argc, char** argv) {
       .checkpoint = engine::checkpoint,
       .restore = engine::restore,
       .has_feature = [&features](sys::Feature feature) { return features.has(feature); },
+      .save_cpu = [](int images_dir) { return engine::save_cpu(images_dir); },
+      .check_cpu = [](int images_dir, const engine::CpuChecks& checks) { return engine::check_cpu(images_dir, checks); },
+      .pre_dump = engine::pre_dump,
+      .dedup = engine::dedup,
   };
   const std::span words(const_cast<const char* const*>(argv), static_cast<std::size_t>(argc));
   return shim::criu_program(words.subspan(argc > 0 ? 1 : 0), shim::config_files_from_environment(),

@@ -60,7 +60,7 @@ Result<> kill_container(const std::vector<std::string>& roots, const std::string
   if (!init && !all)
     return fail(Error::conflict(format("is {}", container.status()), ESRCH).object("container " + id).remedy("it has nothing to kill"));
   if (all) {
-    for (const auto all = TRY(processes_in(container.cgroup_paths)); const pid_t pid : all)
+    for (const auto members = TRY(processes_in(container.cgroup_paths)); const pid_t pid : members)
       if (const auto pidfd = sys::pidfd_open(pid)) (void)sys::pidfd_send_signal(pidfd->get(), number);
   } else {
     TRY(sys::pidfd_send_signal(init->get(), number));

@@ -102,6 +102,19 @@ CheckpointResult run_checkpoint(const EngineApi& engine, const Settings& setting
   return outcome;
 }
 
+CheckpointResult run_pre_dump(const EngineApi& engine, const Settings& settings, Workplace& place) {
+  const CrashLog crash(place.log);
+  engine::CheckpointOptions options = checkpoint_options(settings);
+  fill(options, place, {});
+  auto outcome = engine.pre_dump(options);
+  if (outcome)
+    place.log.info("Pre-dumping finished successfully");
+  else
+    report_failure(place, "pre-dump", outcome);
+  place.log.flush();
+  return outcome;
+}
+
 RestoreResult run_restore(const EngineApi& engine, const Settings& settings, Workplace& place,
                           engine::Notify client) {
   const CrashLog crash(place.log);
@@ -124,6 +137,17 @@ RestoreResult run_restore(const EngineApi& engine, const Settings& settings, Wor
   return outcome;
 }
 
+Result<> run_cpuinfo(const EngineApi& engine, const Settings& settings, Workplace& place, bool dump) {
+  engine::CpuChecks checks = settings.common.cpu;
+  // To check nothing needs no command: whoever asks for that wants all to be checked.
+  if (!checks.any()) checks.fpu = checks.instructions = checks.exact = true;
+  const Result<> done =
+      dump ? engine.save_cpu(place.images.get()) : engine.check_cpu(place.images.get(), checks);
+  if (!done) place.report(dump ? "cpuinfo dump" : "cpuinfo check", {&done.error(), 1});
+  place.log.flush();
+  return done;
+}
+
 std::string statistics_text(const engine::CheckpointReport& report) {
   std::string text = "Displaying dump stats:\n";
   text += format("Freezing time: {} us\n", report.freezing.count());
@@ -131,6 +155,7 @@ std::string statistics_text(const engine::CheckpointReport& report) {
   text += format("Memory dump time: {} us\n", report.memory_dump.count());
   text += format("Memory write time: {} us\n", report.memory_write.count());
   text += format("Memory pages scanned: {0} (0x{0:x})\n", report.pages_scanned);
+  text += format("Memory pages skipped from parent: {0} (0x{0:x})\n", report.pages_in_parent);
   text += format("Memory pages written: {0} (0x{0:x})\n", report.pages_written);
   return text;
 }

@@ -90,16 +90,16 @@ Result<> only(Settings& settings, const OptionUse& use, std::string_view have,
 
 // ---- values that need a line or two ----
 
+// -v, -vvv and -v4 as they have always been understood: what is no number counts as 0. (Callers write
+// "-verbosity=0", which is a -v with the value "erbosity=0".)
 Result<> count_verbosity(Settings& settings, const OptionUse& use) {
-  const std::string_view text = use.text();
-  if (text.find_first_not_of('v') == std::string_view::npos) {  // -v, -vvv
+  std::string_view text = use.text();
+  if (text.empty() || text[0] == 'v') {
     settings.verbosity += 1 + static_cast<int>(text.size());
     return {};
   }
-  const auto level = parse_number<int>(text);
-  if (!level || *level < 0)
-    return fail(Error::bad_option(format("\"{}\" is not a verbosity", text)));
-  settings.verbosity = *level;
+  const auto digits = text.substr(0, text.find_first_not_of("0123456789"));
+  settings.verbosity = parse_number<int>(digits).value_or(0);
   return {};
 }
 
@@ -165,6 +165,9 @@ constexpr Option kTable[] = {
   value("timeout", 0, kDumps, "SECONDS", set_timeout, "how long stopping the tasks may take (default 10)"),
   flag("weak-sysctls", 0, kRestore, [](Settings& s) -> bool& { return s.restore.weak_sysctls; },
        "skip sysctls that this node does not have"),
+  value("cpu-cap", 0, kDump | kRestore | kCpuinfo, "CAPS",
+        [](Settings& s, const OptionUse& u) { return add_cpu_checks(s.common.cpu, u.value ? u.text() : "all"); },
+        "record the CPU, and compare on restore: fpu, ins, cpu, all, none, ^CAP", kOptional),
   value("network-lock", 0, kDumps, "METHOD",
         [](Settings& s, const OptionUse& u) -> Result<> { s.common.network_lock = TRY(parse_network_lock(u.text())); return {}; },
         "iptables (default), nftables or skip"),
@@ -258,6 +261,15 @@ constexpr Option kTable[] = {
         [](Settings& s, const OptionUse& u) -> Result<> { s.common.cgroup_yard = u.text(); return {}; },
         "a directory in which every cgroup hierarchy is mounted"),
 
+  section("Incremental checkpoints"),
+  flag("track-mem", 0, kDumps, [](Settings& s) -> bool& { return s.dump.track_memory; },
+       "note which pages are written from now on, and save only those written since --prev-images-dir"),
+  value("prev-images-dir", 0, kDumps, "DIR",
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.parent_images = u.text(); return {}; },
+        "the images of the dump or pre-dump before, as seen from the images directory"),
+  flag("auto-dedup", 0, kBoth, [](Settings& s) -> bool& { return s.common.auto_dedup; },
+       "drop pages of the images before that are saved again, or those that were restored"),
+
   section("Check"),
   value("feature", 0, kCheck, "NAME",
         [](Settings& s, const OptionUse& u) -> Result<> { s.features.emplace_back(u.text()); return {}; },
@@ -298,27 +310,17 @@ constexpr Option kTable[] = {
   satisfied("status-fd", kDump | kRestore, "", kRequired, "FD"),  // only daemons ever write it
   flag("daemon", 0, kPageServer | kService | kLazyPages, [](Settings& s) -> bool& { return s.detach; }, ""),
   value("pre-dump-mode", 0, kPreDump, "MODE",
-        [](Settings&, const OptionUse& u) -> Result<> {
-          if (u.text() == "splice" || u.text() == "read") return {};
-          return fail(Error::bad_option(format("\"{}\" is not one of splice, read", u.text())));
-        }, ""),
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.pre_dump_mode = TRY(parse_pre_dump_mode(u.text())); return {}; }, ""),
   value("file-validation", 0, kBoth, "METHOD",
         [](Settings& s, const OptionUse& u) { return only(s, u, "buildid", "this way to validate files is not built"); }, ""),
-  value("cpu-cap", 0, kDump | kRestore, "CAPS",
-        [](Settings& s, const OptionUse& u) { return only(s, u, "none", "saving and checking CPU features is not built"); },
-        "", kOptional),
 
   // Known and not built.
   missing("lazy-pages", kBoth, "restoring memory on demand is not built"),
   missing("stream", kBoth, "image streaming is not built"),
-  missing("track-mem", kDumps, "memory change tracking is not built"),
-  missing("prev-images-dir", kDumps, "incremental checkpoints are not built", kRequired, "DIR"),
   missing("page-server", kDumps, "sending pages to a page server is not built"),
   missing("address", kDumps | kPageServer | kService, "page server and service are not built", kRequired, "ADDRESS"),
   missing("port", kDumps | kPageServer | kService, "page server and service are not built", kRequired, "PORT"),
   missing("ps-socket", kDumps | kPageServer, "the page server is not built", kRequired, "FD"),
-  // On dump it looks for old data in the parent's images, and parents are refused: nothing to drop.
-  missing("auto-dedup", kRestore, "dropping pages from the images once restored is not built"),
   missing("skip-in-flight", kDumps, "skipping TCP connections in flight is not built"),
   missing("force-irmap", kDumps, "resolving names of watched inodes is not built"),
   missing("irmap-scan-path", kDumps, "resolving names of watched inodes is not built", kRequired, "PATH"),
@@ -356,14 +358,25 @@ const Option* find_option(char letter) {
   return letter == 'n' ? find_option("namespaces") : nullptr;
 }
 
-const Option* find_spelling(std::string_view name, bool& on) {
-  on = true;
-  if (const Option* option = find_option(name)) return option;
-  if (!consume_prefix(name, "no-")) return nullptr;
-  const Option* option = find_option(name);
-  if (!option || option->argument != kFlag) return nullptr;
-  on = false;
-  return option;
+Result<Spelling> find_spelling(std::string_view name) {
+  std::vector<Spelling> begun;
+  for (const Option& option : kTable) {
+    if (option.name.empty()) continue;
+    const auto consider = [&](const std::string& spelling, bool on) {
+      if (spelling == name) return true;
+      if (!name.empty() && spelling.starts_with(name)) begun.push_back({&option, on});
+      return false;
+    };
+    if (consider(std::string(option.name), true)) return Spelling{&option, true};
+    if (option.argument != kFlag) continue;
+    if (consider("no-" + std::string(option.name), false)) return Spelling{&option, false};
+  }
+  if (begun.empty()) return fail(Error::bad_option("unknown option"));
+  if (begun.size() == 1) return begun.front();
+  std::string names;
+  for (const Spelling& one : begun)
+    names += format("{}--{}{}", names.empty() ? "" : ", ", one.on ? "" : "no-", one.option->name);
+  return fail(Error::bad_option("it may mean " + names));
 }
 
 Result<> apply(Settings& settings, const OptionUse& use) {
@@ -392,6 +405,8 @@ std::string help_text() {
   std::string text =
       "Usage:\n"
       "  criu dump -t PID [OPTIONS]\n"
+      "  criu pre-dump -t PID [OPTIONS]\n"
+      "  criu dedup [OPTIONS]\n"
       "  criu restore [OPTIONS]\n"
       "  criu check [OPTIONS]\n"
       "  criu swrk FD\n"

@@ -49,8 +49,14 @@ struct OptionUse {
 std::span<const Option> option_table();
 const Option* find_option(std::string_view name);
 const Option* find_option(char letter);
-// The option of a long name as it is written: "name", or "no-name" of a flag (`on` becomes false).
-const Option* find_spelling(std::string_view name, bool& on);
+// The option of a long name as it is written: "name", or "no-name" of a flag (`on` becomes false). The
+// beginning of a name will do where only one name begins so, as it always has with getopt_long(). kBadOption
+// for unknown names and for beginnings of several.
+struct Spelling {
+  const Option* option = nullptr;
+  bool on = true;
+};
+[[nodiscard]] Result<Spelling> find_spelling(std::string_view name);
 
 // Checks that there is a value where one belongs, then sets what the option stands for.
 [[nodiscard]] Result<> apply(Settings& settings, const OptionUse& use);

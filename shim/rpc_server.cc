@@ -85,15 +85,15 @@ class Server {
       case pb::WAIT_PID:
         return wait_pid(request.message);
       case pb::PRE_DUMP:
+        return pre_dump_and_more(request);
       case pb::SINGLE_PRE_DUMP:
-        return refuse(request, request.message.type(), kExitProtocol, "pre-dump is not built");
+        return pre_dump(request);
       case pb::PAGE_SERVER:
       case pb::PAGE_SERVER_CHLD:
         return refuse(request, pb::PAGE_SERVER, kExitSuccess, "the page server is not built");
       case pb::CPUINFO_DUMP:
       case pb::CPUINFO_CHECK:
-        return refuse(request, request.message.type(), kExitSuccess,
-                      "saving and checking CPU features is not built");
+        return cpuinfo(request);
       default:
         break;
     }
@@ -161,6 +161,39 @@ class Server {
     return finish(reply, err, prepared.place.log);
   }
 
+  int pre_dump(const RpcRequest& request) {
+    pb::criu_resp reply = reply_to(request.message.type(), false);
+    Prepared prepared;
+    prepare(request, kPreDump, "pre-dump", prepared);
+    if (prepared.fine && prepared.setup.settings.dump.pid <= 0) {
+      const Error nobody = Error::bad_option("it is needed").object("RPC field pid").remedy("name the process to dump");
+      prepared.place.report("pre-dump", {&nobody, 1});
+      prepared.fine = false;
+    }
+    int err = EBADRQC;
+    if (prepared.fine) {
+      const auto outcome = run_pre_dump(engine_, prepared.setup.settings, prepared.place);
+      reply.set_success(outcome.has_value());
+      if (!outcome) err = outcome.error().all.front().err();
+    }
+    return finish(reply, err, prepared.place.log) == kExitSuccess ? kExitSuccess : kExitProtocol;
+  }
+
+  // Any number of pre-dumps, and the dump that they are for, on one connection.
+  int pre_dump_and_more(const RpcRequest& first) {
+    if (const int code = pre_dump(first); code != kExitSuccess) return code;
+    const auto next = channel_.receive();
+    if (!next) return kExitProtocol;
+    if (next->message.type() == pb::PRE_DUMP) return pre_dump_and_more(*next);
+    if (next->message.type() == pb::DUMP) return dump(*next);
+    pb::criu_resp reply = reply_to(pb::EMPTY, false);
+    LogFile log;
+    log.error(Error::bad_option("only PRE_DUMP or DUMP can follow a PRE_DUMP").object("RPC request"));
+    set_failure(reply, EBADRQC, log.first_error());
+    (void)channel_.send(reply);
+    return kExitProtocol;
+  }
+
   int restore(const RpcRequest& request) {
     pb::criu_resp reply = reply_to(pb::RESTORE, false);
     Prepared prepared;
@@ -218,6 +251,21 @@ class Server {
       for (const Error& error : missing) prepared.place.log.error(error);
       reply.set_success(missing.empty());
       if (!missing.empty()) err = missing.front().err();
+    }
+    if (!reply.success()) set_failure(reply, err, prepared.place.log.first_error());
+    return sent(reply);
+  }
+
+  int cpuinfo(const RpcRequest& request) {
+    const bool dump = request.message.type() == pb::CPUINFO_DUMP;
+    pb::criu_resp reply = reply_to(request.message.type(), false);
+    Prepared prepared;
+    prepare(request, kCpuinfo, dump ? "cpuinfo dump" : "cpuinfo check", prepared);
+    int err = EBADRQC;
+    if (prepared.fine) {
+      const Result<> done = run_cpuinfo(engine_, prepared.setup.settings, prepared.place, dump);
+      reply.set_success(done.has_value());
+      if (!done) err = done.error().err();
     }
     if (!reply.success()) set_failure(reply, err, prepared.place.log.first_error());
     return sent(reply);

@@ -39,6 +39,12 @@ class RpcServerTest : public ::testing::Test {
       if (!failures_.empty()) return CheckpointResult(std::unexpected(engine::Failures{failures_}));
       return CheckpointResult(engine::CheckpointReport{});
     };
+    engine_.pre_dump = [this](const engine::CheckpointOptions& options) {
+      pre_dumped_ = options;
+      EXPECT_FALSE(options.notify);
+      if (!failures_.empty()) return CheckpointResult(std::unexpected(engine::Failures{failures_}));
+      return CheckpointResult(engine::CheckpointReport{});
+    };
     engine_.restore = [this](const engine::RestoreOptions& options) {
       restored_ = options;
       for (const char* stage : stages_)
@@ -108,7 +114,7 @@ class RpcServerTest : public ::testing::Test {
     opts.set_images_dir_fd(images_.fd());
     opts.set_log_level(4);
     opts.set_log_file("dump.log");
-    if (type == pb::DUMP) opts.set_pid(12);
+    if (type == pb::DUMP || type == pb::PRE_DUMP || type == pb::SINGLE_PRE_DUMP) opts.set_pid(12);
     return request;
   }
   void expect_refused(const pb::criu_req& request, std::string_view text) {
@@ -132,7 +138,7 @@ class RpcServerTest : public ::testing::Test {
   Fd client_, worker_;
   std::thread server_;
   int code_ = -1;
-  std::optional<engine::CheckpointOptions> dumped_;
+  std::optional<engine::CheckpointOptions> dumped_, pre_dumped_;
   std::optional<engine::RestoreOptions> restored_;
   std::vector<const char*> stages_;
   std::vector<Error> failures_;
@@ -198,8 +204,8 @@ TEST_F(RpcServerTest, FeaturesAreTrueOnlyWhenAskedForAndThere) {
   EXPECT_TRUE(response->features().has_mem_track());
   EXPECT_TRUE(response->features().has_lazy_pages());
   EXPECT_TRUE(response->features().has_pidfd_store());
+  EXPECT_TRUE(response->features().mem_track());
   // Not built: an honest no makes callers stop in time.
-  EXPECT_FALSE(response->features().mem_track());
   EXPECT_FALSE(response->features().lazy_pages());
   EXPECT_EQ(exit_code(), 0);
 }
@@ -537,34 +543,10 @@ TEST_F(RpcServerTest, LazyPagesAreRefusedByName) {
   expect_refused(dump, "RPC field lazy_pages: ");
 }
 
-TEST_F(RpcServerTest, MemoryTrackingIsRefusedByName) {
-  auto dump = request(pb::DUMP);
-  dump.mutable_opts()->set_track_mem(true);
-  expect_refused(dump, "RPC field track_mem: ");
-}
-
-TEST_F(RpcServerTest, ParentImagesAreRefusedByName) {
-  auto dump = request(pb::DUMP);
-  dump.mutable_opts()->set_parent_img("../parent");
-  expect_refused(dump, "RPC field parent_img: ");
-}
-
 TEST_F(RpcServerTest, PageServerIsRefusedByName) {
   auto dump = request(pb::DUMP);
   dump.mutable_opts()->mutable_ps()->set_port(1234);
   expect_refused(dump, "RPC field ps: ");
-}
-
-TEST_F(RpcServerTest, CpuCapabilitiesAreRefusedByName) {
-  auto dump = request(pb::DUMP);
-  dump.mutable_opts()->set_cpu_cap(2);
-  expect_refused(dump, "RPC field cpu_cap: ");
-}
-
-TEST_F(RpcServerTest, AutoDedupOnRestoreIsRefusedByName) {
-  auto restore = request(pb::RESTORE);
-  restore.mutable_opts()->set_auto_dedup(true);
-  expect_refused(restore, "RPC field auto_dedup: ");
 }
 
 TEST_F(RpcServerTest, OtherEmptyNamespacesAreRefused) {
@@ -597,22 +579,68 @@ TEST_F(RpcServerTest, EveryProblemOfARequestIsInTheLog) {
   EXPECT_THAT(images_.read("dump.log"), HasSubstr("RPC field force_irmap: "));
 }
 
-TEST_F(RpcServerTest, PreDumpIsRefusedByName) {
+TEST_F(RpcServerTest, PreDumpsAndTheDumpThatTheyAreForCanShareAConnection) {
+  auto pre_dump = request(pb::PRE_DUMP);
+  pre_dump.mutable_opts()->set_pre_dump_mode(pb::VM_READ);
+  send(pre_dump);
+  auto response = receive();
+  EXPECT_EQ(response->type(), pb::PRE_DUMP);
+  EXPECT_TRUE(response->success());
+  EXPECT_EQ(pre_dumped_->pre_dump_mode, engine::PreDumpMode::kRead);
+  pre_dump.mutable_opts()->set_parent_img("../1");
+  send(pre_dump);
+  EXPECT_TRUE(receive()->success());
+  EXPECT_EQ(pre_dumped_->parent_images, "../1");
+  EXPECT_FALSE(dumped_);
+  auto dump = request(pb::DUMP);
+  dump.mutable_opts()->set_parent_img("../2");
+  dump.mutable_opts()->set_track_mem(true);
+  dump.mutable_opts()->set_auto_dedup(true);
+  send(dump);
+  response = receive();
+  EXPECT_EQ(response->type(), pb::DUMP);
+  EXPECT_TRUE(response->success());
+  EXPECT_TRUE(dumped_->track_memory);
+  EXPECT_TRUE(dumped_->auto_dedup);
+  EXPECT_EQ(dumped_->parent_images, "../2");
+  EXPECT_EQ(exit_code(), 0);
+}
+
+TEST_F(RpcServerTest, NothingElseFollowsAPreDump) {
+  send(request(pb::PRE_DUMP));
+  EXPECT_TRUE(receive()->success());
+  send(request(pb::RESTORE));
+  const auto response = receive();
+  EXPECT_EQ(response->type(), pb::EMPTY);
+  EXPECT_FALSE(response->success());
+  EXPECT_EQ(exit_code(), 255);
+}
+
+TEST_F(RpcServerTest, AFailedPreDumpEndsTheConnection) {
+  failures_ = {Error::unsupported("no reason").object("x")};
   send(request(pb::PRE_DUMP));
   const auto response = receive();
   EXPECT_EQ(response->type(), pb::PRE_DUMP);
   EXPECT_FALSE(response->success());
-  EXPECT_EQ(response->cr_errno(), ENOTSUP);
-  EXPECT_THAT(response->cr_errmsg(), HasSubstr("RPC request PRE_DUMP: pre-dump is not built"));
-  EXPECT_THAT(images_.read("dump.log"), HasSubstr("pre-dump is not built"));
+  EXPECT_THAT(response->cr_errmsg(), HasSubstr("x: no reason"));
   EXPECT_EQ(exit_code(), 255);
 }
 
-TEST_F(RpcServerTest, SinglePreDumpIsRefusedByName) {
-  send(request(pb::SINGLE_PRE_DUMP));
-  const auto response = receive();
+TEST_F(RpcServerTest, ASinglePreDumpIsOne) {
+  auto pre_dump = request(pb::SINGLE_PRE_DUMP);
+  pre_dump.mutable_opts()->set_notify_scripts(true);
+  send(pre_dump);
+  const auto response = receive();  // nobody is told of stages
   EXPECT_EQ(response->type(), pb::SINGLE_PRE_DUMP);
-  EXPECT_THAT(response->cr_errmsg(), HasSubstr("SINGLE_PRE_DUMP"));
+  EXPECT_TRUE(response->success());
+  EXPECT_EQ(exit_code(), 0);
+}
+
+TEST_F(RpcServerTest, APreDumpNeedsAPid) {
+  auto pre_dump = request(pb::PRE_DUMP);
+  pre_dump.mutable_opts()->clear_pid();
+  send(pre_dump);
+  EXPECT_THAT(receive()->cr_errmsg(), HasSubstr("RPC field pid: it is needed"));
   EXPECT_EQ(exit_code(), 255);
 }
 
@@ -627,12 +655,38 @@ TEST_F(RpcServerTest, PageServersAreRefusedUnderTheirCommonType) {
   EXPECT_EQ(exit_code(), 0);
 }
 
-TEST_F(RpcServerTest, CpuinfoIsRefusedAsNotSupported) {
-  send(request(pb::CPUINFO_CHECK));
+TEST_F(RpcServerTest, CpuinfoIsSavedAndADifferentCpuIsNotSupported) {
+  bool saved = false;
+  engine_.save_cpu = [&](int) -> Result<> {
+    saved = true;
+    return {};
+  };
+  engine_.check_cpu = [&](int, const engine::CpuChecks& checks) -> Result<> {
+    EXPECT_TRUE(checks.exact && !checks.fpu && !checks.instructions);
+    return fail(Error::unsupported("it lacks avx").object("CPU"));
+  };
+  auto dump = request(pb::CPUINFO_DUMP);
+  dump.set_keep_open(true);
+  send(dump);
+  EXPECT_TRUE(receive()->success());
+  EXPECT_TRUE(saved);
+  auto check = request(pb::CPUINFO_CHECK);
+  check.mutable_opts()->set_cpu_cap(2);
+  send(check);
   const auto response = receive();
   EXPECT_EQ(response->type(), pb::CPUINFO_CHECK);
+  EXPECT_FALSE(response->success());
   EXPECT_EQ(response->cr_errno(), ENOTSUP);
+  EXPECT_THAT(response->cr_errmsg(), HasSubstr("CPU: it lacks avx"));
   EXPECT_EQ(exit_code(), 0);
+}
+
+TEST_F(RpcServerTest, CpuChecksAreNumbered) {
+  auto dump = request(pb::DUMP);
+  dump.mutable_opts()->set_cpu_cap(1 | 4);
+  send(dump);
+  EXPECT_TRUE(receive()->success());
+  EXPECT_TRUE(dumped_->cpu.record && dumped_->cpu.fpu && dumped_->cpu.instructions && !dumped_->cpu.exact);
 }
 
 // ---- configuration files ----

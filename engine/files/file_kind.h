@@ -38,6 +38,8 @@ class FileKind {
   // Writes the record with that id, and whatever it refers to. Called once for each open file, however
   // many descriptors share it.
   [[nodiscard]] virtual Result<> save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) = 0;
+  // After the last table: saves what is on its way inside of what was saved, in more calls of save().
+  [[nodiscard]] virtual Result<> save_in_flight(FilesSaver&) { return {}; }
   // After the last save().
   [[nodiscard]] virtual Result<> finish_saving(FilesSaver&) { return {}; }
 
@@ -48,8 +50,12 @@ class FileKind {
   // The object opened anew, for a mapping, with `flags` (O_*) in the place of the saved ones; its position and
   // owner do not matter.
   virtual Result<Fd> open_as(const pb::file_entry& entry, std::uint32_t flags, FilesOpener& opener);
+  // After the last table: opens what only contents refer to.
+  [[nodiscard]] virtual Result<> open_in_flight(FilesOpener&) { return {}; }
   // After the last open(): contents that need both ends.
   [[nodiscard]] virtual Result<> refill(FilesOpener&) { return {}; }
+  // The restore succeeded: names that were made in the file system stay.
+  virtual void keep() {}
 };
 
 }  // namespace dormouse::engine

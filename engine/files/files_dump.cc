@@ -1,6 +1,7 @@
 #include "engine/files/files_dump.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -16,6 +17,7 @@
 #include "engine/files/unsupported.h"
 #include "images/schema/files.pb.h"
 #include "kernel/file.h"
+#include "kernel/process.h"
 
 namespace dormouse::engine {
 namespace {
@@ -44,14 +46,42 @@ struct FilesDump::State {
   // Paths saved for something else than a descriptor: by device, inode, mount, flags and name.
   using PathKey = std::tuple<std::uint64_t, std::uint64_t, int, std::uint32_t, std::string>;
   std::map<PathKey, std::uint32_t> paths = {};
+  // Descriptors that messages carry are open in the engine, until all files are known (kcmp needs them open). Each
+  // is seen as one of a task that has the engine's table, and the name of the task that had the socket.
+  struct Carrier {
+    Task task;
+    std::vector<Fd> descriptors;
+  };
+  std::map<const Task*, std::unique_ptr<Carrier>> carriers = {};
 
   MemfdFile& memfds() const { return static_cast<MemfdFile&>(*kind_of_type(kinds, pb::MEMFD)); }
   // Saves the open file behind a descriptor unless that is done; the record says which one it is.
-  Result<> save_descriptor(const Task& task, int number, pb::fdinfo_entry& record);
+  Result<> save_descriptor(const OpenFile& file, pb::fdinfo_entry& record);
+  Result<> save_number(const Task& task, int number, pb::fdinfo_entry& record) {
+    return save_descriptor(TRY(examine_descriptor(task, number)), record);
+  }
+  Result<std::uint32_t> save_carried(Fd descriptor, const Task& task);
 };
 
-Result<> FilesDump::State::save_descriptor(const Task& task, int number, pb::fdinfo_entry& record) {
-  const OpenFile file = TRY(examine_descriptor(task, number));
+Result<std::uint32_t> FilesDump::State::save_carried(Fd descriptor, const Task& task) {
+  auto& carrier = carriers[&task];
+  if (!carrier) {
+    carrier = std::make_unique<Carrier>();
+    carrier->task.pid = ::getpid();
+    carrier->task.ns_pid = task.ns_pid;
+    carrier->task.comm = task.comm;
+    carrier->task.pidfd = TRY(sys::pidfd_open(::getpid()));
+    carrier->task.proc = TRY(sys::openat(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY));
+  }
+  pb::fdinfo_entry record;
+  OpenFile file = TRY(examine_descriptor(carrier->task, descriptor.get()));
+  file.carried = true;
+  TRY(save_descriptor(file, record));
+  carrier->descriptors.push_back(std::move(descriptor));
+  return record.id();
+}
+
+Result<> FilesDump::State::save_descriptor(const OpenFile& file, pb::fdinfo_entry& record) {
   // Losing a lock without a word would let two have what only one may.
   for (const std::string& line : file.info.rest)
     if (line.starts_with("lock:"))
@@ -69,7 +99,7 @@ Result<> FilesDump::State::save_descriptor(const Task& task, int number, pb::fdi
   record.set_flags(file.close_on_exec ? FD_CLOEXEC : 0);
   // UND: an earlier descriptor of the same open file has already become a blocker.
   record.set_type(static_cast<pb::fd_types>(known->type));
-  record.set_fd(static_cast<std::uint32_t>(number));
+  record.set_fd(static_cast<std::uint32_t>(file.number));
   return {};
 }
 
@@ -79,7 +109,11 @@ FilesDump::~FilesDump() = default;
 
 Result<FilesDump> FilesDump::begin(DumpContext& context, const MountTable& mounts) {
   auto saver = TRY(FilesSaver::create(context, mounts));
-  return FilesDump(std::unique_ptr<State>(new State{context, std::move(saver)}));
+  std::unique_ptr<State> state(new State{context, std::move(saver)});
+  state->saver->set_carried_saver([state = state.get()](Fd descriptor, const Task& task) {
+    return state->save_carried(std::move(descriptor), task);
+  });
+  return FilesDump(std::move(state));
 }
 
 Result<> FilesDump::save_table(const Task& task) {
@@ -87,7 +121,7 @@ Result<> FilesDump::save_table(const Task& task) {
   images::Writer writer = TRY(state_->context.out.create(images::kFdinfo, task.files_id));
   for (const int number : numbers) {
     pb::fdinfo_entry record;
-    auto saved = state_->save_descriptor(task, number, record);
+    auto saved = state_->save_number(task, number, record);
     if (!state_->context.blockers.note(std::move(saved))) continue;
     TRY(writer.append(record));
   }
@@ -110,6 +144,10 @@ Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& 
   return id;
 }
 
+Result<> FilesDump::save_in_flight() {
+  for (const auto& kind : state_->kinds) TRY(kind->save_in_flight(*state_->saver));
+  return {};
+}
 bool FilesDump::holds_memory(std::uint64_t inode, bool huge) const { return state_->memfds().has_saved(inode, huge); }
 
 const std::vector<MemoryObject>& FilesDump::memory_objects() const { return state_->saver->memory_objects(); }

@@ -25,6 +25,9 @@ class FilesDump {
   // the context's blockers, and the rest is still examined. The task must be stopped.
   [[nodiscard]] Result<> save_table(const Task& task);
 
+  // After the last table: what is in no table, but on its way inside of sockets.
+  [[nodiscard]] Result<> save_in_flight();
+
   // A file that a task refers to without a descriptor: its executable, working directory, root, a
   // mapped file. `proc_link` is the magic link relative to /proc/PID: "exe", "cwd", "root",
   // "map_files/400000-401000". Returns the id to store in the referring image. The same inode under the

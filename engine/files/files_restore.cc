@@ -1,5 +1,7 @@
 #include "engine/files/files_restore.h"
 
+#include <fcntl.h>
+
 #include <map>
 
 #include "base/format.h"
@@ -7,6 +9,7 @@
 #include "engine/files/registry.h"
 #include "engine/files/terminals.h"
 #include "images/schema/files.pb.h"
+#include "images/schema/terminals.pb.h"
 
 namespace dormouse::engine {
 
@@ -28,6 +31,7 @@ struct FilesRestore::State {
                                           static_cast<int>(record.type())))
                     .object(format("open file {}", record.id())));
   }
+  Result<int> open(std::uint32_t file_id);
 };
 
 FilesRestore::FilesRestore(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -39,17 +43,37 @@ Result<FilesRestore> FilesRestore::begin(RestoreContext& context, Fd root) {
   return FilesRestore(std::unique_ptr<State>(new State{context, std::move(opener)}));
 }
 
+Result<> FilesRestore::set_root_task(pid_t pid) { return state_->opener->set_root_task(pid); }
+
 void FilesRestore::set_pid_lookup(std::function<pid_t(pid_t)> lookup) {
   state_->opener->set_pid_lookup(std::move(lookup));
 }
 
-Result<int> FilesRestore::open(std::uint32_t file_id) {
-  if (const auto found = state_->open_files.find(file_id); found != state_->open_files.end())
-    return found->second.get();
+Result<int> FilesRestore::open(std::uint32_t file_id) { return state_->open(file_id); }
+
+Result<int> FilesRestore::State::open(std::uint32_t file_id) {
+  if (const auto found = open_files.find(file_id); found != open_files.end()) return found->second.get();
+  const pb::file_entry& file_record = *TRY(record(file_id));
+  FileKind* const kind = TRY(kind_of(file_record));
+  Fd file = TRY_OR(kind->open(file_record, *opener), std::move(e).object(format("open file {}", file_id)));
+  return open_files.emplace(file_id, std::move(file)).first->second.get();
+}
+
+Result<std::optional<FilesRestore::OpenedByTask>> FilesRestore::opened_by_task(std::uint32_t file_id) {
   const pb::file_entry& record = *TRY(state_->record(file_id));
-  FileKind* const kind = TRY(state_->kind_of(record));
-  Fd file = TRY_OR(kind->open(record, *state_->opener), std::move(e).object(format("open file {}", file_id)));
-  return state_->open_files.emplace(file_id, std::move(file)).first->second.get();
+  if (record.type() != pb::TTY || state_->open_files.contains(file_id)) return std::nullopt;
+  Terminals* const terminals = TRY(state_->opener->terminals());
+  if (!terminals->is_callers_own(record.tty())) return std::nullopt;
+  const auto* const path = TRY(state_->opener->path_entry(record.tty().regf_id()));
+  return OpenedByTask{path->name(), static_cast<int>(record.tty().flags() & O_ACCMODE) | O_NOCTTY | O_NONBLOCK};
+}
+
+Result<> FilesRestore::adopt(std::uint32_t file_id, Fd file) {
+  const pb::file_entry& record = *TRY(state_->record(file_id));
+  TRY_OR(state_->opener->set_owner_and_flags(file.get(), record.tty().fown(), record.tty().flags()),
+         std::move(e).object(format("terminal of open file {}", file_id)));
+  state_->open_files.emplace(file_id, std::move(file));
+  return {};
 }
 
 Result<Fd> FilesRestore::open_as(std::uint32_t file_id, std::uint32_t flags) {
@@ -72,10 +96,16 @@ Result<> FilesRestore::adopt_terminal_master(std::uint32_t index, Fd master) {
 }
 
 Result<> FilesRestore::refill() {
+  State* const state = state_.get();
+  state->opener->set_file_lookup([state](std::uint32_t id) { return state->open(id); });
+  for (const auto& kind : state_->kinds) TRY(kind->open_in_flight(*state_->opener));
   for (const auto& kind : state_->kinds) TRY(kind->refill(*state_->opener));
   return {};
 }
 
-void FilesRestore::keep() { state_->opener->remove_links(); }
+void FilesRestore::keep() {
+  state_->opener->remove_links();
+  for (const auto& kind : state_->kinds) kind->keep();
+}
 
 }  // namespace dormouse::engine

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "engine/restore_context.h"
 
@@ -25,12 +26,26 @@ class FilesRestore {
   // before an open file can be opened that sends signals to a task (F_SETOWN).
   void set_pid_lookup(std::function<pid_t(pid_t)> lookup);
 
+  // The root task as the engine sees it, whose namespaces sockets are made in; without it, in the engine's own.
+  [[nodiscard]] Result<> set_root_task(pid_t pid);
+
   // The open file behind an id of files.img: opened on first use, then the same each time. Owned by
   // this object. File position, flags and owner (F_SETOWN) are as saved. Descriptors given with
   // --inherit-fd replace what their key names.
   Result<int> open(std::uint32_t file_id);
 
-  // A file (a program, a mapped file or memfd, a directory) opened anew, for the caller alone, with `flags` (O_*) in the place of the saved ones.
+  // What a task must open, since it would be something else for the engine: /dev/tty is the terminal of the
+  // opener's session. Nothing if the engine opens it, or if it is open already.
+  struct OpenedByTask {
+    std::string path;
+    int flags = 0;  // O_*
+  };
+  Result<std::optional<OpenedByTask>> opened_by_task(std::uint32_t file_id);
+  // What the task opened; open() gives it out from then on.
+  [[nodiscard]] Result<> adopt(std::uint32_t file_id, Fd file);
+
+  // A file (a program, a mapped file or memfd, a directory) opened anew, for the caller alone, with `flags` (O_*)
+  // in the place of the saved ones.
   Result<Fd> open_as(std::uint32_t file_id, std::uint32_t flags);
 
   // The terminal that controls the session with this number in the image, if there is one: its leader is

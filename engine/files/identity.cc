@@ -21,7 +21,7 @@ OpenFileSet::OpenFileSet() : OpenFileSet(ask_kernel) {}
 Result<OpenFileSet::Answer> OpenFileSet::find_or_add(const OpenFile& file, std::uint32_t& next_id) {
   const Looks looks{file.stat.st_dev, file.stat.st_ino, file.pos, file.flags, file.mount_id};
   std::vector<Known>& alike = known_[looks];
-  const Place place{file.task->pid, file.number};
+  const Place place{file.task->agent(), file.number};
   std::size_t low = 0, high = alike.size();
   while (low < high) {
     const std::size_t middle = (low + high) / 2;

@@ -87,7 +87,7 @@ Result<std::uint32_t> MemfdFile::save_object(const OpenFile& file, FilesSaver& s
   // Opened again: the task's descriptor may be write-only or a bare path.
   object.file = TRY_OR(reopen(file.fd.get(), O_RDONLY), file.failed(std::move(e)));
   object.size_bytes = static_cast<std::uint64_t>(file.stat.st_size);
-  object.shmid = memfd_shmid(file.stat.st_ino, is_huge(file));
+  object.shmid = memfd_shmid(known->second);
   if (is_huge(file)) object.page_bytes = static_cast<std::uint64_t>(file.stat.st_blksize);
 
   pb::memfd_inode_entry inode;
@@ -133,7 +133,7 @@ Result<MemfdFile::Object*> MemfdFile::object_of(const pb::memfd_file_entry& entr
   Object object;
   object.file = TRY_OR(create(inode), failed(std::move(e), inode));
   if (const auto pages = image.shmem.find(inode.shmid()); pages != image.shmem.end())
-    TRY_OR(fill_shared_memory(object.file.get(), inode.size(), pages->second, opener.context().in), failed(std::move(e), inode));
+    TRY_OR(fill_shared_memory(object.file.get(), inode.size(), pages->second, opener.context()), failed(std::move(e), inode));
   TRY_OR(set_attributes(object.file.get(), inode), failed(std::move(e), inode));
   object.seals = inode.seals() == F_SEAL_SEAL ? 0 : inode.seals();
   return &objects_.emplace(entry.inode_id(), std::move(object)).first->second;

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
+#include "kernel/socket.h"
 
 namespace dormouse::engine {
 namespace {
@@ -31,6 +32,8 @@ Result<> examine_table_entry(OpenFile& file) {
   file.close_on_exec = (file.info.flags & O_CLOEXEC) != 0;
   file.flags = file.info.flags & ~static_cast<std::uint32_t>(O_CLOEXEC);
   file.mount_id = static_cast<int>(file.info.mount_id);
+  if (S_ISSOCK(file.stat.st_mode) && !file.path_only())
+    file.socket_family = TRY(sys::getsockopt<int>(file.fd.get(), SOL_SOCKET, SO_DOMAIN));
   if (!file.path_only()) file.owner = TRY(read_owner(file.fd.get()));
   return {};
 }
@@ -45,6 +48,7 @@ std::optional<std::uint64_t> OpenFile::number_in_fdinfo(std::string_view key, in
 
 std::string OpenFile::object() const {
   if (number < 0) return format("{} -> {}", proc_link, link);
+  if (carried) return format("descriptor in a message -> {}", link);
   return link.empty() ? format("descriptor {}", number) : format("descriptor {} -> {}", number, link);
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -14,6 +15,7 @@
 #include "images/schema/files.pb.h"
 #include "images/schema/regular_files.pb.h"
 #include "kernel/file.h"
+#include "kernel/process.h"
 
 namespace dormouse::engine {
 namespace {
@@ -74,7 +76,15 @@ Result<Terminals*> FilesOpener::terminals() {
 Result<std::unique_ptr<FilesOpener>> FilesOpener::create(const RestoreContext& context, Fd root) {
   std::unique_ptr<FilesOpener> opener(new FilesOpener(context, std::move(root)));
   TRY(opener->load_remaps());
+  TRY(opener->set_root_task(::getpid()));
   return opener;
+}
+
+Result<> FilesOpener::set_root_task(pid_t pid) {
+  root_task_ = TRY(sys::pidfd_open(pid));
+  const Fd proc = TRY(sys::openat(AT_FDCWD, format("/proc/{}", pid), O_PATH | O_DIRECTORY));
+  ids_ = TRY(UserMaps::of(proc.get()));
+  return {};
 }
 
 Result<> FilesOpener::load_remaps() {

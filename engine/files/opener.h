@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "engine/files/owner.h"
+#include "engine/files/user_maps.h"
 #include "engine/restore_context.h"
 
 namespace dormouse::pb {
@@ -51,6 +53,18 @@ class FilesOpener {
   // The terminals of the image, read on first use.
   Result<Terminals*> terminals();
 
+  // What a message in a socket's queue carries, by file id; the descriptor is the table's.
+  using FileLookup = std::function<Result<int>(std::uint32_t)>;
+  void set_file_lookup(FileLookup lookup) { file_lookup_ = std::move(lookup); }
+  Result<int> open_file(std::uint32_t id) { return file_lookup_(id); }
+
+  // The root task: its network namespace is where sockets are made, its user namespace says who owns what.
+  [[nodiscard]] Result<> set_root_task(pid_t pid);
+  int network() const { return root_task_.get(); }  // a pidfd
+  uid_t uid_outside(uid_t uid) const { return ids_.uids.outside(uid); }
+  gid_t gid_outside(gid_t gid) const { return ids_.gids.outside(gid); }
+  pid_t pid_of(pid_t ns_pid) const { return pid_lookup_ ? pid_lookup_(ns_pid) : 0; }
+
   // Without it, files whose signals go to a task cannot be opened.
   void set_pid_lookup(PidLookup lookup) { pid_lookup_ = std::move(lookup); }
   // The restore succeeded: names that --link-remap made for the checkpoint are removed.
@@ -72,6 +86,9 @@ class FilesOpener {
   std::map<std::uint32_t, Remap> remaps_;  // by file id
   std::map<std::uint32_t, Fd> ghosts_;     // by number; O_PATH
   PidLookup pid_lookup_;
+  FileLookup file_lookup_;
+  Fd root_task_;
+  UserMaps ids_;
   std::unique_ptr<Terminals> terminals_;
 };
 

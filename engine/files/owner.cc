@@ -50,6 +50,12 @@ Result<> set_owner_as(int fd, const ::f_owner_ex& owner, uid_t uid, uid_t euid) 
 
 }  // namespace
 
+std::optional<pid_t> pid_in_image(const Tree& tree, pid_t pid) {
+  for (const auto& task : tree.tasks)
+    if (task->pid == pid) return task->ns_pid;
+  return std::nullopt;
+}
+
 Result<FileOwner> read_owner(int fd) {
   FileOwner owner;
   owner.signal = TRY(sys::fcntl(fd, F_GETSIG));

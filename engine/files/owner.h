@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "base/error.h"
 
@@ -25,6 +26,9 @@ struct FileOwner {
 };
 
 Result<FileOwner> read_owner(int fd);
+
+// The number of a task of the tree, by its pid as the engine sees it.
+std::optional<pid_t> pid_in_image(const Tree& tree, pid_t pid);
 
 // Into the numbers of the root task's pid namespace. An owner outside the tree becomes nobody, which
 // is also what the tree's own F_GETOWN sees of it.

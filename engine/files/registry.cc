@@ -13,6 +13,7 @@
 #include "engine/files/signalfd.h"
 #include "engine/files/terminal.h"
 #include "engine/files/timerfd.h"
+#include "engine/files/unix_socket.h"
 
 namespace dormouse::engine {
 
@@ -34,6 +35,7 @@ FileKinds all_file_kinds() {
   kinds.push_back(std::make_unique<TimerFile>());
   kinds.push_back(std::make_unique<EpollFile>());
   kinds.push_back(std::make_unique<InotifyFile>());
+  kinds.push_back(std::make_unique<UnixSocketFile>());
   return kinds;
 }
 

@@ -27,6 +27,7 @@ Result<std::unique_ptr<FilesSaver>> FilesSaver::create(DumpContext& context, con
   // root directory (pivot_root); among the node's mounts it is our own.
   saver->root_ = saver->has_own_mounts_ ? TRY(sys::openat(root.proc.get(), "root", O_PATH | O_DIRECTORY))
                                         : TRY(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+  saver->ids_ = TRY(UserMaps::of(root.proc.get()));
   return saver;
 }
 

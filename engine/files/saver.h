@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,6 +12,7 @@
 #include "engine/dump_context.h"
 #include "engine/files/open_file.h"
 #include "engine/files/path_saver.h"
+#include "engine/files/user_maps.h"
 #include "engine/memory/shared_pages.h"
 #include "images/directory.h"
 
@@ -41,6 +43,17 @@ class FilesSaver {
   [[nodiscard]] Result<> write(const pb::file_entry& record);
   void fill_owner(const OpenFile& file, pb::fown_entry* entry) const;
 
+  // Saves the open file of a descriptor that a message carries to `task`; the answer is its id.
+  using CarriedSaver = std::function<Result<std::uint32_t>(Fd, const Task&)>;
+  void set_carried_saver(CarriedSaver save) { save_carried_ = std::move(save); }
+  Result<std::uint32_t> save_carried(Fd descriptor, const Task& task) { return save_carried_(std::move(descriptor), task); }
+
+  // The number of the tasks' network namespace, or of the engine's.
+  std::uint32_t network_id(bool inside) const { return inside ? context_.network_id : context_.outside_network_id; }
+  // Into the ids of the root task's user namespace.
+  uid_t uid_in_image(uid_t uid) const { return ids_.uids.inside(uid); }
+  gid_t gid_in_image(gid_t gid) const { return ids_.gids.inside(gid); }
+
   PathSaver& paths() { return paths_; }
   // Memory whose pages are still to be saved.
   std::vector<MemoryObject>& memory_objects() { return memory_objects_; }
@@ -60,6 +73,8 @@ class FilesSaver {
   std::uint32_t next_id_ = 1;
   PathSaver paths_;
   std::vector<MemoryObject> memory_objects_;
+  CarriedSaver save_carried_;
+  UserMaps ids_;
 };
 
 }  // namespace dormouse::engine

@@ -16,6 +16,14 @@ namespace {
 constexpr std::uint32_t kFirstExternalIndex = 1013;
 constexpr std::uint32_t kLastExternalIndex = 1076;
 
+// /dev/tty leads whoever opens it to his own terminal, so only a task of that session can open it again.
+Result<> check_controlling(const OpenFile& file, const pb::tty_info_entry& info) {
+  if (info.has_termios() && info.sid() == static_cast<std::uint32_t>(file.task->ns_sid)) return {};
+  return fail(file.blocked(info.has_termios() ? "leads to the terminal of another session"
+                                              : "leads to a terminal that is gone",
+                           "close it before the checkpoint"));
+}
+
 }  // namespace
 
 int TerminalFile::type() const { return pb::TTY; }
@@ -32,9 +40,6 @@ Result<> TerminalFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& 
     while (saved_.contains(terminal_number(index, false))) ++index;
     if (index > kLastExternalIndex) return fail(file.blocked("is one external terminal too many", "close it"));
     device = {pb::EXT_TTY, false, index};
-  } else if (device.type == pb::CTTY) {
-    return fail(file.blocked("is the task's controlling terminal opened as /dev/tty, which is not supported yet",
-                             "close it before the checkpoint"));
   } else if (device.is_master) {
     device.index = TRY_OR(master_index(file.fd.get()), file.failed(std::move(e)));
   }
@@ -56,6 +61,7 @@ Result<> TerminalFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& 
     info.set_type(static_cast<pb::TtyType>(device.type));
     if (device.type == pb::PTY) info.mutable_pty()->set_index(device.index);
     TRY_OR(read_terminal(file, device.is_master, saver.context().tree, info), file.failed(std::move(e)));
+    if (device.type == pb::CTTY) TRY(check_controlling(file, info));
     if (!infos_) infos_ = TRY(saver.context().out.create(images::kTtyInfo));
     TRY(infos_->append(info));
     known = saved_.emplace(info.id(), !info.has_termios()).first;

@@ -98,12 +98,20 @@ Result<Control> control_through_master(int fd, const Tree& tree) {
   return Control{session_in_image(session, tree), group_in_image(group, tree)};
 }
 
-Result<Control> control_through_tasks(dev_t rdev, const Tree& tree) {
+// The device that an open file is, where its node says something else: /dev/tty, /dev/console.
+Result<dev_t> device_behind(int fd) {
+  unsigned device = 0;  // encoded like the minor and major numbers in /proc/PID/stat
+  TRY(sys::ioctl(fd, TIOCGDEV, &device));
+  return static_cast<dev_t>(device);
+}
+
+Result<Control> control_through_tasks(int fd, const Tree& tree) {
+  const dev_t device = TRY(device_behind(fd));
   for (const auto& task : tree.tasks) {
     if (!task->alive()) continue;
     const std::string text = TRY(sys::read_file(task->proc.get(), "stat"));
     const auto stat = TRY(proc::parse_stat(text));
-    if (stat.tty_device != rdev) continue;
+    if (stat.tty_device != device) continue;
     return Control{task->ns_sid, group_in_image(stat.tty_pgrp, tree)};
   }
   return Control{};
@@ -186,7 +194,7 @@ Result<> read_terminal(const OpenFile& file, bool is_master, const Tree& tree, p
   info.set_locked(TRY(ask(fd, TIOCGPTLCK)) != 0);
   info.set_packet_mode(TRY(ask(fd, TIOCGPKT)) != 0);
   const Control control = is_master ? TRY(control_through_master(fd, tree))
-                                    : TRY(control_through_tasks(file.stat.st_rdev, tree));
+                                    : TRY(control_through_tasks(fd, tree));
   info.set_sid(static_cast<std::uint32_t>(control.session));
   info.set_pgrp(static_cast<std::uint32_t>(control.group));
   return read_settings(fd, info);

@@ -114,6 +114,9 @@ Result<Fd> Terminals::open(const pb::tty_file_entry& entry) {
                                std::move(e).object(path.name()));
         return reopen(node.get(), open_mode(entry.flags()));
       }
+      case pb::CTTY:
+        return fail(Error::unsupported("no task of its session has it open")
+                        .remedy("the image says that a task of another session opened /dev/tty"));
       default:
         return fail(Error::unsupported(format("terminals of type {} cannot be restored",
                                               static_cast<int>(info.type()))));
@@ -125,6 +128,16 @@ Result<Fd> Terminals::open(const pb::tty_file_entry& entry) {
   if (!slaves_.contains(info.id()) && info.id() % 2 == 0)
     slaves_[info.id()] = TRY(sys::duplicate(file.get()));
   return file;
+}
+
+// As the tree has it open; there may be several names of it.
+std::optional<std::string> Terminals::master_path(std::uint32_t index) const {
+  for (const auto& [id, record] : opener_.context().image.files) {
+    if (record.type() != pb::TTY || record.tty().tty_info_id() != terminal_number(index, true)) continue;
+    const auto path = opener_.path_entry(record.tty().regf_id());
+    if (path) return (*path)->name();
+  }
+  return std::nullopt;
 }
 
 Result<Fd> Terminals::open_slave(const pb::tty_file_entry& entry, const pb::tty_info_entry& info) {
@@ -141,7 +154,7 @@ Result<Fd> Terminals::open_slave(const pb::tty_file_entry& entry, const pb::tty_
                       .remedy("run the restore from a terminal"));
     return sys::duplicate(STDIN_FILENO);
   }
-  const int other_end = TRY(master(index, ptmx_beside(path.name())));
+  const int other_end = TRY(master(index, master_path(index).value_or(ptmx_beside(path.name()))));
   const Fd node = TRY_OR(locate_device(opener_.root(), path.name(), is_slave_node, index),
                          std::move(e).object(path.name()));
   Fd slave = TRY(reopen(node.get(), open_mode(entry.flags())));
@@ -222,23 +235,34 @@ Result<> Terminals::write_waiting_input() {
   return {};
 }
 
+bool Terminals::is_callers_own(const pb::tty_file_entry& entry) const {
+  const auto found = infos_.find(entry.tty_info_id());
+  return found != infos_.end() && found->second->type() == pb::CTTY;
+}
+
+// One of the descriptors on it, unless that is done.
+Result<> Terminals::open_any(std::uint32_t number) {
+  if (any_end(number)) return {};
+  for (const auto& [id, record] : opener_.context().image.files) {
+    if (record.type() != pb::TTY || record.tty().tty_info_id() != number) continue;
+    TRY(open(record.tty()));
+    return {};
+  }
+  return {};
+}
+
 Result<std::optional<Terminals::Control>> Terminals::controlling(pid_t session) {
   if (session == 0) return std::nullopt;
   const pb::tty_info_entry* best = nullptr;
   for (const auto& [number, info] : infos_) {
+    if (info->type() == pb::CTTY) continue;  // another name of one of the others
     if (info->sid() != static_cast<std::uint32_t>(session) || !info->has_termios()) continue;
     if (best == nullptr || best->id() % 2 == 1) best = info.get();  // rather a slave than a master
   }
   if (best == nullptr) return std::nullopt;
+  TRY(open_any(best->id()));
   const auto group = static_cast<pid_t>(best->pgrp());
   if (best->id() % 2 == 0) {
-    // One of its descriptors will have been opened, or is now.
-    if (!slaves_.contains(best->id()))
-      for (const auto& [id, record] : opener_.context().image.files)
-        if (record.type() == pb::TTY && record.tty().tty_info_id() == best->id()) {
-          (void)TRY(open(record.tty()));
-          break;
-        }
     const auto found = slaves_.find(best->id());
     if (found == slaves_.end()) return std::nullopt;
     return Control{found->second.get(), group};

@@ -41,18 +41,22 @@ class Terminals {
     int fd = -1;               // of the terminal, for TIOCSCTTY; owned by this object
     pid_t foreground_group = 0;  // number in the image
   };
+  // Whether it is /dev/tty, the opener's own terminal whatever that is.
+  bool is_callers_own(const pb::tty_file_entry& entry) const;
   // The terminal that controls the session with this number in the image.
   Result<std::optional<Control>> controlling(pid_t session);
 
  private:
   explicit Terminals(FilesOpener& opener);
   Result<const pb::tty_info_entry*> info_of(const pb::tty_file_entry& entry) const;
+  std::optional<std::string> master_path(std::uint32_t index) const;
   bool has_master_in_image(std::uint32_t index) const;
   Result<Fd> open_slave(const pb::tty_file_entry& entry, const pb::tty_info_entry& info);
   // The master of that index, made at `ptmx_path` below the root unless it is there.
   Result<int> master(std::uint32_t index, const std::string& ptmx_path);
   Result<Fd> make_master(std::uint32_t index, const std::string& ptmx_path) const;
   Result<> hand_out(int master);
+  Result<> open_any(std::uint32_t number);
   Result<> apply_once(int fd, const pb::tty_info_entry& info);
   Result<> write_waiting_input();
   std::optional<int> any_end(std::uint32_t number) const;

@@ -6,6 +6,9 @@
 #include <sys/syscall.h>
 
 #include "base/format.h"
+#include "engine/ipc/aio_ring.h"
+#include "engine/memory/page_tracking.h"
+#include "engine/memory/shared_pages.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/pagemap.h"
 
@@ -41,7 +44,10 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
   space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
   fill_layout(space.image_, TRY_OR(dir.stat(), std::move(e).owner(task.name())),
               TRY_OR(dir.auxv(), std::move(e).owner(task.name())));
-  for (const proc::Vma& vma : space.maps_) {
+  for (proc::Vma vma : space.maps_) {
+    // Write protection for the sake of an earlier dump is no property of the task.
+    if (vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task)))
+      vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
     Result<pb::vma_entry> entry = describe_vma(vma);
     if (!entry) {
       context.blockers.add(std::move(entry).error().owner(task.name()));
@@ -71,9 +77,18 @@ void AddressSpace::ask(parasite::Program& program) {
   brk_ = program.call("ask for the program break", SYS_brk, {0});
   dumpable_ = program.call("ask whether dumpable", SYS_prctl, {PR_GET_DUMPABLE});
   thp_ = program.call("ask about huge pages", SYS_prctl, {PR_GET_THP_DISABLE, 0, 0, 0, 0});
+  for (const pb::vma_entry& vma : vmas_) {
+    if (!is_aio_ring(vma)) continue;
+    const auto asked = program.call("ask for the aio context", SYS_io_getevents, {vma.start(), 0, 0, 0, 0}, parasite::anything());
+    rings_.emplace_back(asked, describe_aio_ring(vma));
+  }
 }
 
 void AddressSpace::take(const parasite::Placed& placed) {
+  for (const auto& [asked, ring] : rings_) {
+    if (placed.result(asked) == 0) *image_.add_aios() = ring;
+    else dead_rings_.push_back(ring);
+  }
   image_.set_mm_brk(static_cast<std::uint64_t>(placed.result(brk_)));
   image_.set_dumpable(static_cast<std::int32_t>(placed.result(dumpable_)));
   image_.set_thp_disabled(placed.result(thp_) != 0);
@@ -97,7 +112,7 @@ Result<> AddressSpace::save_files(const Task& task, FilesDump& files) {
   image_.set_exe_file_id(TRY(files.save_path(task, "exe", O_RDONLY)));
   for (pb::vma_entry& vma : vmas_) {
     if (is_memfd_mapping(vma)) continue;
-    if (is_shared_anonymous(vma) && files.holds_memory(vma.shmid() & UINT32_MAX, vma.flags() & MAP_HUGETLB)) {
+    if (is_shared_anonymous(vma) && files.holds_memory(inode_of_anonymous(vma.shmid()), vma.flags() & MAP_HUGETLB)) {
       vma.set_status(vma_status::kRegular | vma_status::kFileShared | vma_status::kMemfd);
       vma.set_flags(vma.flags() & ~std::uint32_t{MAP_ANONYMOUS});
     } else if (!is_file_mapping(vma)) {
@@ -109,6 +124,10 @@ Result<> AddressSpace::save_files(const Task& task, FilesDump& files) {
 }
 
 Result<> AddressSpace::write(DumpContext& context, const Task& task) {
+  // fork() copies the mapping, but not the context.
+  for (const pb::aio_ring_entry& ring : dead_rings_)
+    return fail(Error::unsupported("it is not a context of this process, but what is left of another's")
+                    .object(format("aio ring at {:x}", ring.id())).owner(task.name()).remedy("unmap it before the checkpoint"));
   for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
   return context.out.write(images::kMm, task.ns_pid, image_);
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/dump_context.h"
@@ -44,6 +45,8 @@ class AddressSpace {
   std::vector<pb::vma_entry> vmas_;
   pb::mm_entry image_;
   parasite::OpRef brk_, dumpable_, thp_;
+  std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one
+  std::vector<pb::aio_ring_entry> dead_rings_;
 };
 
 }  // namespace dormouse::engine

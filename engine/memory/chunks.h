@@ -13,6 +13,9 @@ struct PageRun {
   std::uint64_t start = 0, end = 0;
   std::uint32_t flags = 0;  // pagemap_entry.flags
   bool readable = true;     // dump: by the task itself
+  // Restore: which file of Image::page_files has them, from which byte on.
+  std::uint32_t file = 0;
+  std::uint64_t offset = 0;
 };
 
 struct Piece {
@@ -25,8 +28,18 @@ struct Chunk {
   std::uint64_t bytes = 0;
   bool readable = true;      // all of it
   std::vector<Piece> pieces;
+  std::uint32_t file = 0;    // restore: as in PageRun
+
+  // Which checksum covers it, and whether it covers nothing else; `file_bytes`: size of the page file.
+  std::uint64_t checksum_index() const { return offset / images::kPageChunkBytes; }
+  bool is_whole(std::uint64_t file_bytes) const {
+    return offset % images::kPageChunkBytes == 0 && (bytes == images::kPageChunkBytes || offset + bytes == file_bytes);
+  }
 };
 
+// Of pages that stand one after the other in one file.
 std::vector<Chunk> cut_into_chunks(const std::vector<PageRun>& runs);
+// Of pages that are where each run says. A chunk is bytes that stand together.
+std::vector<Chunk> cut_in_place(std::vector<PageRun> runs);
 
 }  // namespace dormouse::engine

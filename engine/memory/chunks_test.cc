@@ -24,6 +24,27 @@ TEST(Chunks, OneUnreadableRunMakesItsChunkUnreadable) {
   EXPECT_FALSE(chunks[0].readable);
 }
 
+TEST(Chunks, PagesOfSeveralFilesAreCutWhereTheirFilesHaveGapsAndChecksumsEnd) {
+  const auto chunks = cut_in_place({{0x1000, 0x2000, 0, true, 1, 0x5000},
+                                    {0x2000, 0x3000, 0, true, 0, 0},
+                                    {0x3000, 0x4000, 0, true, 1, 0x6000},
+                                    {0x8000, 0x9000, 0, true, 1, 0x9000},
+                                    {0x100000, 0x102000, 0, true, 2, kChunk - 0x1000}});
+  ASSERT_EQ(chunks.size(), 5u);
+  EXPECT_EQ(chunks[0].file, 0u);
+  EXPECT_EQ(chunks[1].file, 1u);
+  EXPECT_EQ(chunks[1].bytes, 0x2000u);
+  ASSERT_EQ(chunks[1].pieces.size(), 2u);
+  EXPECT_EQ(chunks[2].offset, 0x9000u);
+  EXPECT_EQ(chunks[3].bytes, 0x1000u);
+  EXPECT_EQ(chunks[4].offset, kChunk);
+  EXPECT_EQ(chunks[4].checksum_index(), 1u);
+  EXPECT_TRUE(chunks[4].is_whole(kChunk + 0x1000));
+  EXPECT_FALSE(chunks[4].is_whole(kChunk + 0x2000));
+  EXPECT_TRUE(chunks[0].is_whole(0x1000));
+  EXPECT_FALSE(chunks[1].is_whole(0x7000));
+}
+
 TEST(Chunks, NothingGivesNothing) { EXPECT_TRUE(cut_into_chunks({}).empty()); }
 
 }  // namespace

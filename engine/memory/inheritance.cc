@@ -17,7 +17,7 @@ constexpr std::uint64_t kEarlyAdvice = (1ull << MADV_HUGEPAGE) | (1ull << MADV_N
 constexpr std::uint64_t kNotInherited = (1ull << MADV_DONTFORK) | (1ull << MADV_WIPEONFORK);
 
 bool may_inherit(const pb::vma_entry& vma) {
-  return has_private_pages(vma) && !(vma.status() & s::kVdso) && !(vma.madv() & kNotInherited);
+  return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
 }
 
 bool same_private_mapping(const pb::vma_entry& a, const pb::vma_entry& b) {
@@ -44,9 +44,9 @@ std::vector<const pb::vma_entry*> inherited_mappings(const pb::mm_entry& parent,
   return found;
 }
 
-std::vector<Range> foreign_mappings(const pb::mm_entry& parent,
+std::vector<AddressRange> foreign_mappings(const pb::mm_entry& parent,
                                     const std::vector<const pb::vma_entry*>& inherited) {
-  std::vector<Range> foreign;
+  std::vector<AddressRange> foreign;
   auto at = inherited.begin();
   for (const pb::vma_entry& vma : parent.vmas()) {
     if ((vma.status() & s::kVsyscall) || is_guard(vma)) continue;
@@ -60,12 +60,12 @@ std::vector<Range> foreign_mappings(const pb::mm_entry& parent,
   return foreign;
 }
 
-std::vector<Range> stale_pages(const std::vector<Range>& inherited, const std::vector<PageRun>& parent,
+std::vector<AddressRange> stale_pages(const std::vector<AddressRange>& inherited, const std::vector<PageRun>& parent,
                                const std::vector<PageRun>& child) {
-  std::vector<Range> stale;
+  std::vector<AddressRange> stale;
   auto run = parent.begin();
   auto own = child.begin();
-  for (const Range& mapping : inherited) {
+  for (const AddressRange& mapping : inherited) {
     while (run != parent.end() && run->end <= mapping.start) ++run;
     for (auto at = run; at != parent.end() && at->start < mapping.end; ++at) {
       std::uint64_t start = std::max(at->start, mapping.start);

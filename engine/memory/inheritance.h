@@ -6,26 +6,22 @@
 #include <vector>
 
 #include "engine/memory/chunks.h"
+#include "engine/memory/vdso.h"
 #include "images/schema/memory.pb.h"
 
 namespace dormouse::engine {
-
-struct Range {
-  std::uint64_t start = 0, end = 0;
-  friend bool operator==(const Range&, const Range&) = default;
-};
 
 // Parallel to the child's records: the parent's mapping that a fork makes into it, or null. Locks are no
 // obstacle: a fork drops them.
 std::vector<const pb::vma_entry*> inherited_mappings(const pb::mm_entry& parent, const pb::mm_entry& child);
 
 // The parent's mappings that are none of the child's.
-std::vector<Range> foreign_mappings(const pb::mm_entry& parent,
+std::vector<AddressRange> foreign_mappings(const pb::mm_entry& parent,
                                     const std::vector<const pb::vma_entry*>& inherited);
 
 // Pages within `inherited` (ascending) that the parent has and the child has not: they are to be dropped, or
 // they would be the parent's in the child as well.
-std::vector<Range> stale_pages(const std::vector<Range>& inherited, const std::vector<PageRun>& parent,
+std::vector<AddressRange> stale_pages(const std::vector<AddressRange>& inherited, const std::vector<PageRun>& parent,
                                const std::vector<PageRun>& child);
 
 }  // namespace dormouse::engine

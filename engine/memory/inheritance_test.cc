@@ -34,7 +34,7 @@ TEST(Inheritance, MappingsThatAreTheSameComeAlongAndTheOthersAreForeign) {
   EXPECT_EQ(inherited[0], &parent.vmas(0));
   EXPECT_EQ(inherited[1], nullptr);
   EXPECT_EQ(inherited[2], nullptr);
-  EXPECT_EQ(foreign_mappings(parent, inherited), (std::vector<Range>{{0x2000, 0x5000}, {0x8000, 0x9000}}));
+  EXPECT_EQ(foreign_mappings(parent, inherited), (std::vector<AddressRange>{{0x2000, 0x5000}, {0x8000, 0x9000}}));
 }
 
 TEST(Inheritance, LocksAreNoObstacleButAdviceIs) {
@@ -62,26 +62,26 @@ TEST(Inheritance, GuardsBehindTheMappingsAreNoMappings) {
   const auto inherited = inherited_mappings(parent, child);
   EXPECT_EQ(inherited[0], &parent.vmas(1));
   EXPECT_EQ(inherited[1], nullptr);
-  EXPECT_EQ(foreign_mappings(parent, inherited), (std::vector<Range>{{0x1000, 0x3000}}));
+  EXPECT_EQ(foreign_mappings(parent, inherited), (std::vector<AddressRange>{{0x1000, 0x3000}}));
 }
 
 // Page by page, as slow and as plain as can be.
-std::vector<Range> stale_reference(const std::vector<Range>& inherited, const std::vector<PageRun>& parent,
+std::vector<AddressRange> stale_reference(const std::vector<AddressRange>& inherited, const std::vector<PageRun>& parent,
                                    const std::vector<PageRun>& child) {
   const auto in = [](const auto& ranges, std::uint64_t page) {
     for (const auto& range : ranges)
       if (page >= range.start && page < range.end) return true;
     return false;
   };
-  std::vector<Range> stale;
+  std::vector<AddressRange> stale;
   for (std::uint64_t page = 0; page < 64; ++page)
     if (in(inherited, page) && in(parent, page) && !in(child, page)) stale.push_back({page, page + 1});
   return stale;
 }
 
-std::vector<Range> by_page(const std::vector<Range>& ranges) {
-  std::vector<Range> pages;
-  for (const Range& range : ranges)
+std::vector<AddressRange> by_page(const std::vector<AddressRange>& ranges) {
+  std::vector<AddressRange> pages;
+  for (const AddressRange& range : ranges)
     for (std::uint64_t page = range.start; page < range.end; ++page) pages.push_back({page, page + 1});
   return pages;
 }
@@ -100,7 +100,7 @@ TEST(Inheritance, StalePagesAreWhatTheParentHasAndTheChildHasNot) {
       return runs;
     };
     const auto parent = ranges(), child = ranges();
-    std::vector<Range> inherited;
+    std::vector<AddressRange> inherited;
     for (const PageRun& run : ranges()) inherited.push_back({run.start, run.end});
     ASSERT_EQ(by_page(stale_pages(inherited, parent, child)), stale_reference(inherited, parent, child)) << round;
   }

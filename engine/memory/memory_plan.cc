@@ -1,6 +1,5 @@
 #include "engine/memory/memory_plan.h"
 
-#include <asm/prctl.h>
 #include <fcntl.h>
 #include <linux/prctl.h>
 #include <sys/mman.h>
@@ -45,6 +44,8 @@ class Slots {
 };
 
 std::uint64_t mmap_flags(const pb::vma_entry& vma) {
+  // What a ring held is kept in memory that the ring replaces (engine/ipc/aio_ring.h).
+  if (is_aio_ring(vma)) return MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
   std::uint64_t flags = vma.flags();
   // Locked later, so that only what comes is locked.
   if ((flags & MAP_LOCKED) && (flags & MAP_NONBLOCK)) flags &= ~std::uint64_t{MAP_LOCKED | MAP_NONBLOCK};
@@ -57,13 +58,6 @@ std::uint64_t mmap_flags(const pb::vma_entry& vma) {
 std::uint32_t access_mode(const pb::vma_entry& vma) {
   if (vma.has_fdflags()) return vma.fdflags() & O_ACCMODE;
   return (vma.status() & s::kFileShared) && (vma.prot() & PROT_WRITE) ? O_RDWR : O_RDONLY;
-}
-
-std::vector<PageRun> runs_of(const ImageTask& task) {
-  std::vector<PageRun> runs;
-  for (const pb::pagemap_entry& entry : task.pagemap)
-    runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
-  return runs;
 }
 
 }  // namespace
@@ -100,19 +94,20 @@ Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::v
   return (best_start + (best_size - bytes) / 2) / kAlign * kAlign;
 }
 
-Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, const ImageTask* inherited_from, std::uint64_t scratch) {
+Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, VdsoPlan vdso, const Origin& inherited_from,
+                                    std::uint64_t scratch) {
   MemoryPlan plan;
   plan.task_ = &task;
+  plan.vdso_ = std::move(vdso);
   plan.scratch_ = scratch;
   plan.choose_sources(inherited_from);
   plan.has_pages_.resize(plan.sources_.size());
-  const std::vector<PageRun> runs = runs_of(task);
 
   // Which mapping each run belongs to; both are in ascending order.
   std::size_t at = 0;
   std::vector<PageRun> pieces;
   std::vector<bool> through_scratch;
-  for (const PageRun& run : runs) {
+  for (const PageRun& run : task.pages) {
     for (std::uint64_t start = run.start; start < run.end;) {
       while (at < plan.sources_.size() && plan.vma(at).end() <= start) ++at;
       if (at == plan.sources_.size() || plan.vma(at).start() > start || !has_private_pages(plan.vma(at)))
@@ -122,24 +117,28 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, const ImageTask* inhe
       plan.has_pages_[at] = true;
       // `readable` says here: goes straight to its place.
       const auto kind = plan.sources_[at].kind;
-      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kVdso});
+      pieces.push_back({start, end, run.flags, kind != Source::Kind::kInherited && kind != Source::Kind::kSkip, run.file,
+                        run.offset + (start - run.start)});
       plan.bytes_ += end - start;
       start = end;
     }
   }
-  plan.chunks_ = cut_into_chunks(pieces);
+  plan.chunks_ = cut_in_place(std::move(pieces));
+  for (const Chunk& chunk : plan.chunks_)
+    if (plan.page_files_.empty() || plan.page_files_.back() != chunk.file) plan.page_files_.push_back(chunk.file);
   for (const Chunk& chunk : plan.chunks_) plan.chunk_scratch_.push_back(!chunk.readable);
-  if (inherited_from) {
-    std::vector<Range> inherited;
+  if (inherited_from.task) {
+    std::vector<AddressRange> inherited;
     for (std::size_t i = 0; i < plan.sources_.size(); ++i)
       if (plan.sources_[i].kind == Source::Kind::kInherited) inherited.push_back({plan.vma(i).start(), plan.vma(i).end()});
-    plan.stale_ = stale_pages(inherited, runs_of(*inherited_from), runs);
+    plan.stale_ = stale_pages(inherited, inherited_from.task->pages, task.pages);
   }
   return plan;
 }
 
-void MemoryPlan::choose_sources(const ImageTask* from) {
-  std::vector<const pb::vma_entry*> inherited;
+void MemoryPlan::choose_sources(const Origin& origin) {
+  const ImageTask* from = origin.task;
+  std::vector<const pb::vma_entry*> inherited(static_cast<std::size_t>(task_->mm->vmas_size()));
   if (from) inherited = inherited_mappings(*from->mm, *task_->mm);
   Slots files(files_);
   Slots shared(shared_);
@@ -147,22 +146,33 @@ void MemoryPlan::choose_sources(const ImageTask* from) {
     const pb::vma_entry& v = task_->mm->vmas(i);
     if (is_guard(v)) break;
     Source source;
+    const pb::vma_entry* same = inherited[static_cast<std::size_t>(i)];
     if (v.status() & s::kVsyscall) source.kind = Source::Kind::kSkip;
-    else if (v.status() & s::kVdso) source.kind = Source::Kind::kVdso;
-    else if (v.status() & s::kVvar) source.kind = Source::Kind::kVvar;
-    else if (from && inherited[static_cast<std::size_t>(i)])
-      source = {Source::Kind::kInherited, 0, inherited[static_cast<std::size_t>(i)]->prot()};
+    // Of another kernel: the code is ordinary memory, and where its data were are zeros. What a thread may
+    // still run of it then takes its clock for one that needs a system call (VDSO_CLOCKMODE_NONE is 0).
+    else if (v.status() & (s::kVdso | s::kVvar))
+      source.kind = vdso_.proxied ? Source::Kind::kAnonymous : Source::Kind::kSkip;
+    else if (same) source = {Source::Kind::kInherited, 0, same->prot()};
+    else if (is_segment(v)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
     else if (is_shared_anonymous(v)) source = {Source::Kind::kShared, shared.of(v.shmid())};
     else if (is_file_mapping(v))
       source = {Source::Kind::kFile, files.of({static_cast<std::uint32_t>(v.shmid()), access_mode(v)})};
-    if (source.kind == Source::Kind::kVdso) vdso_ = {v.start(), v.end()};
+    if (source.kind == Source::Kind::kSkip) kept_.push_back({v.start(), v.end()});
     sources_.push_back(source);
   }
-  if (from) unmap_ = foreign_mappings(*from->mm, inherited);
+  if (!from) return;
+  unmap_ = foreign_mappings(*from->mm, inherited);
+  if (origin.vdso->proxied)
+    unmap_.push_back({origin.vdso->map_at, origin.vdso->map_at + origin.vdso->map_bytes});
 }
 
 bool MemoryPlan::writable_for_filling(std::size_t i) const {
   return has_pages_[i] && (vma(i).prot() & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE);
+}
+
+bool MemoryPlan::is_kept(std::uint64_t address) const {
+  const auto after = std::ranges::upper_bound(kept_, address, {}, &AddressRange::start);
+  return after != kept_.begin() && address < std::prev(after)->end;
 }
 
 bool MemoryPlan::uses_scratch() const { return std::ranges::find(chunk_scratch_, true) != chunk_scratch_.end(); }
@@ -184,7 +194,7 @@ void MemoryPlan::append_layout(parasite::Program& program, const MemoryFiles& fd
 }
 
 void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) const {
-  for (const Range& range : unmap_)
+  for (const AddressRange& range : unmap_)
     program.call(label("unmap", range.start, range.end), SYS_munmap, {range.start, range.end - range.start});
   append_layout(program, fds);
   if (uses_scratch())
@@ -193,7 +203,8 @@ void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) 
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0},
                  parasite::exactly(static_cast<std::int64_t>(scratch_)));
   for (std::size_t i = 0; i < sources_.size(); ++i) append_one_map(program, i, fds);
-  for (const Range& range : stale_)
+  append_vdso_map(program, vdso_);
+  for (const AddressRange& range : stale_)
     program.call(label("drop the parent's pages", range.start, range.end), SYS_madvise,
                  {range.start, range.end - range.start, MADV_DONTNEED});
 }
@@ -206,12 +217,7 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
   const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
   const std::uint64_t flags = mmap_flags(v);
   switch (sources_[i].kind) {
-    case Source::Kind::kSkip:
-    case Source::Kind::kVdso: return;  // comes with its data pages
-    case Source::Kind::kVvar:
-      // The kernel puts its code right behind its data, as it was (engine/memory/vdso.cc checks that).
-      program.call("map the vdso", SYS_arch_prctl, {ARCH_MAP_VDSO_64, v.start()});
-      return;
+    case Source::Kind::kSkip: return;
     case Source::Kind::kInherited:
       if (writable_for_filling(i))
         program.call(label("make writable", v.start(), v.end()), SYS_mprotect, {v.start(), bytes, prot});
@@ -244,12 +250,13 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     constexpr std::size_t kMostVectors = 1024;  // IOV_MAX
     const auto at = program.data(std::as_bytes(std::span(pieces)));
     std::uint64_t offset = chunk.offset;
+    const auto file = std::ranges::lower_bound(page_files_, chunk.file) - page_files_.begin();
     for (std::size_t from = 0; from < pieces.size(); from += kMostVectors) {
       const std::size_t count = std::min(kMostVectors, pieces.size() - from);
       std::uint64_t bytes = 0;
       for (std::size_t k = from; k < from + count; ++k) bytes += pieces[k].bytes;
       program.call(format("load {} bytes of pages", bytes), SYS_preadv,
-                   {fds.pages, at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
+                   {fds.pages[static_cast<std::size_t>(file)], at + static_cast<std::uint32_t>(from * sizeof(Piece)), count, offset},
                    parasite::exactly(static_cast<std::int64_t>(bytes)));
       offset += bytes;
     }
@@ -258,8 +265,7 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     if (!chunk_scratch_[c]) continue;
     std::uint64_t in_scratch = scratch_;
     for (const Piece& piece : chunk.pieces) {
-      const bool is_vdso = piece.address >= vdso_.start && piece.address < vdso_.end;
-      if (!is_vdso)
+      if (!is_kept(piece.address))
         program.perform(parasite::OpCode::kCopyChanged, label("copy", piece.address, piece.address + piece.bytes),
                         {piece.address, in_scratch, piece.bytes});
       in_scratch += piece.bytes;
@@ -268,10 +274,12 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
 }
 
 void MemoryPlan::append_seal(parasite::Program& program) const {
+  append_vdso_patches(program, vdso_);
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     const pb::vma_entry& v = vma(i);
+    // Inherited mappings may have had another protection in the parent.
     const auto kind = sources_[i].kind;
-    if (kind == Source::Kind::kVdso || kind == Source::Kind::kSkip || kind == Source::Kind::kVvar) continue;
+    if (kind == Source::Kind::kSkip) continue;
     if (writable_for_filling(i) || (kind == Source::Kind::kInherited && sources_[i].protection != v.prot()))
       program.call(label("protect", v.start(), v.end()), SYS_mprotect, {v.start(), v.end() - v.start(), v.prot()});
     append_lock(program, i);

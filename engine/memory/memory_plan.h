@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "engine/memory/chunks.h"
 #include "engine/memory/inheritance.h"
+#include "engine/memory/vdso.h"
 #include "engine/plan/image.h"
 #include "parasite/host/program.h"
 
@@ -22,7 +23,7 @@ Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::v
 
 // Where the files of a plan are in the puppet's descriptor table while it maps them.
 struct MemoryFiles {
-  int pages = -1;
+  std::vector<int> pages;   // parallel to MemoryPlan::page_files()
   int executable = -1;      // -1: the puppet has it already
   std::vector<int> files;   // parallel to MemoryPlan::files()
   std::vector<int> shared;  // parallel to MemoryPlan::shared()
@@ -37,13 +38,19 @@ struct MappedFile {
 
 class MemoryPlan {
  public:
-  // `inherited_from`: the task whose finished address space the puppet is a copy of, or null if it holds
-  // nothing but the area. `scratch`: address of kPageChunkBytes of memory that the puppet may map for
-  // itself. `vdso_bytes`, `vvar_bytes`: of this kernel.
-  static Result<MemoryPlan> make(const ImageTask& task, const ImageTask* inherited_from, std::uint64_t scratch);
+  // `inherited_from`: the task whose finished address space the puppet is a copy of, with its vdso, or null if
+  // it holds nothing but the area. `scratch`: address of kPageChunkBytes of memory that the puppet may map for
+  // itself.
+  struct Origin {
+    const ImageTask* task = nullptr;
+    const VdsoPlan* vdso = nullptr;
+  };
+  static Result<MemoryPlan> make(const ImageTask& task, VdsoPlan vdso, const Origin& inherited_from,
+                                 std::uint64_t scratch);
 
   const std::vector<MappedFile>& files() const { return files_; }
   const std::vector<std::uint64_t>& shared() const { return shared_; }  // shmids
+  const std::vector<std::uint32_t>& page_files() const { return page_files_; }  // in Image::page_files
   const std::vector<Chunk>& chunks() const { return chunks_; }
   std::uint64_t bytes() const { return bytes_; }
 
@@ -63,13 +70,14 @@ class MemoryPlan {
 
  private:
   struct Source {
-    enum class Kind { kAnonymous, kFile, kShared, kVdso, kVvar, kSkip, kInherited } kind = Kind::kAnonymous;
-    std::size_t index = 0;      // into files_ or shared_
+    enum class Kind { kAnonymous, kFile, kShared, kSkip, kInherited } kind = Kind::kAnonymous;
+    std::size_t index = 0;         // into files_ or shared_
     std::uint32_t protection = 0;  // kInherited: the parent's
   };
   const pb::vma_entry& vma(std::size_t i) const { return task_->mm->vmas(static_cast<int>(i)); }
-  void choose_sources(const ImageTask* from);
+  void choose_sources(const Origin& origin);
   bool writable_for_filling(std::size_t i) const;
+  bool is_kept(std::uint64_t address) const;
   bool uses_scratch() const;
   void append_layout(parasite::Program& program, const MemoryFiles& fds) const;
   void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
@@ -77,13 +85,14 @@ class MemoryPlan {
   void append_guard(parasite::Program& program, const pb::vma_entry& guard) const;
 
   const ImageTask* task_ = nullptr;
+  VdsoPlan vdso_;
   std::uint64_t scratch_ = 0;
   std::vector<Source> sources_;         // per vma; guards, which come last, have none
   std::vector<bool> has_pages_;         // per vma
-  std::vector<Range> unmap_, stale_;
+  std::vector<AddressRange> unmap_, stale_, kept_;  // kept_: not to be written, whatever pages there are
   std::vector<MappedFile> files_;
   std::vector<std::uint64_t> shared_;
-  Range vdso_;
+  std::vector<std::uint32_t> page_files_;
   std::vector<Chunk> chunks_;
   std::vector<bool> chunk_scratch_;
   std::uint64_t bytes_ = 0;

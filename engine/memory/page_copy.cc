@@ -4,11 +4,14 @@
 #include <sys/uio.h>
 #include <xxhash.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <climits>
 #include <optional>
 
 #include "base/format.h"
 #include "kernel/file.h"
+#include "kernel/process.h"
 #include "parasite/host/helper_thread.h"
 #include "parasite/host/lend.h"
 
@@ -46,6 +49,73 @@ Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<
 
 namespace {
 
+constexpr std::uint64_t kPage = 4096;
+
+// Fills the page file a chunk at a time.
+class Behind {
+ public:
+  Behind(pid_t pid, int memory, const images::PageFile& to) : pid_(pid), memory_(memory), to_(to), buffer_(images::kPageChunkBytes) {}
+
+  Result<> copy(const PageRun& run) {
+    for (std::uint64_t at = run.start; at < run.end && !gone_;) {
+      const std::uint64_t room = std::min<std::uint64_t>(run.end - at, buffer_.size() - filled_);
+      const std::uint64_t got = read(at, room);
+      if (got != 0) append(run, at, got);
+      // At a page that cannot be read as the others can: by force, or not at all.
+      if (got < room && read_by_force(at + got)) append(run, at + got, kPage);
+      at += got < room ? got + kPage : got;
+      if (filled_ == buffer_.size()) TRY(flush());
+    }
+    return {};
+  }
+  Result<CopiedPages> finish() {
+    if (filled_ != 0) TRY(flush());
+    return std::move(copied_);
+  }
+
+ private:
+  std::span<std::byte> free() { return std::span(buffer_).subspan(filled_); }
+  std::uint64_t read(std::uint64_t at, std::uint64_t bytes) {
+    const auto got = sys::process_vm_read_some(pid_, at, free().first(bytes));
+    gone_ = !got && got.error().is_kernel(ESRCH);
+    return got ? *got / kPage * kPage : 0;
+  }
+  bool read_by_force(std::uint64_t at) { return !gone_ && sys::pread_exactly(memory_, free().first(kPage), at).has_value(); }
+  void append(const PageRun& run, std::uint64_t at, std::uint64_t bytes) {
+    auto& runs = copied_.runs;
+    if (!runs.empty() && runs.back().end == at && runs.back().flags == run.flags) runs.back().end = at + bytes;
+    else runs.push_back({at, at + bytes, run.flags, run.readable});
+    filled_ += bytes;
+  }
+  Result<> flush() {
+    const std::span<const std::byte> bytes(buffer_.data(), filled_);
+    TRY_OR(sys::pwrite_all(to_.fd.get(), bytes, written_), on_write(std::move(e), to_));
+    copied_.sums.push_back(XXH64(bytes.data(), bytes.size(), 0));
+    written_ += filled_;
+    filled_ = 0;
+    return {};
+  }
+
+  pid_t pid_;
+  int memory_;
+  const images::PageFile& to_;
+  std::vector<std::byte> buffer_;
+  std::size_t filled_ = 0;
+  std::uint64_t written_ = 0;
+  bool gone_ = false;
+  CopiedPages copied_;
+};
+
+}  // namespace
+
+Result<CopiedPages> copy_behind(pid_t pid, int memory, const std::vector<PageRun>& runs, const images::PageFile& to) {
+  Behind behind(pid, memory, to);
+  for (const PageRun& run : runs) TRY(behind.copy(run));
+  return behind.finish();
+}
+
+namespace {
+
 // The writing of some chunks, as a program of one thread.
 struct Job {
   parasite::Program program;
@@ -74,10 +144,10 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
   std::vector<std::uint64_t> sums(chunks.size());
   std::vector<std::byte> buffer;
   std::optional<parasite::HelperThread> helper;
-  if (chunks.size() >= kWorthAHelper) {
+  if (chunks.size() >= kWorthAHelper && held.can_be_helped()) {
     // Without one (a limit on processes, say) the leader does all the work.
     auto started = parasite::HelperThread::start(
-        keeper, {held.area(), held.spare_slot(), 0, held.pid(), held.name()});
+        keeper, {held.area(), held.spare_slot(), 0, held.leader().tid(), held.name()});
     if (started) helper.emplace(std::move(*started));
   }
   // As many chunks per round as the area has room for.

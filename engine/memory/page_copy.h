@@ -21,4 +21,11 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
                                                 const std::vector<PageRun>& runs,
                                                 const images::PageFile& to);
 
+struct CopiedPages {
+  std::vector<PageRun> runs;  // those that could be had
+  std::vector<std::uint64_t> sums;
+};
+// Of a process that runs and may change, unmap or leave its memory meanwhile: pages that are gone are left out.
+Result<CopiedPages> copy_behind(pid_t pid, int memory, const std::vector<PageRun>& runs, const images::PageFile& to);
+
 }  // namespace dormouse::engine

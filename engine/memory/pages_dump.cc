@@ -15,28 +15,9 @@ namespace dormouse::engine {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
-// pagemap_entry.flags
-constexpr std::uint32_t kLazy = 2, kPresent = 4;
+using namespace page_flags;
 // Below this a task is not worth the descriptor it would have to be lent.
 constexpr std::uint64_t kByTaskBytes = 4 << 20;
-
-// Private pages with content of their own: not the file's, not the zero page.
-constexpr sys::PageQuery kOwnPages{
-    .all_of = abi::kPageIsFile | abi::kPageIsPfnzero,
-    .any_of = abi::kPageIsPresent | abi::kPageIsSwapped,
-    .inverted = abi::kPageIsFile | abi::kPageIsPfnzero,
-    .returned = 0,
-};
-
-sys::PageQuery own_pages(const sys::Features& features) {
-  sys::PageQuery query = kOwnPages;
-  if (features.has(sys::Feature::kPagemapScanGuard)) {
-    query.all_of |= abi::kPageIsGuard;  // guards look like swapped pages
-    query.inverted |= abi::kPageIsGuard;
-  }
-  return query;
-}
 
 std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
   std::uint64_t bytes = 0;
@@ -44,46 +25,80 @@ std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
   return bytes;
 }
 
-std::uint32_t page_flags(const pb::vma_entry& vma) {
+std::uint32_t page_flags_of(const pb::vma_entry& vma) {
   const bool plain = (vma.status() & vma_status::kAnonPrivate) && !(vma.status() & vma_status::kVdso) &&
                      !(vma.flags() & (MAP_LOCKED | MAP_HUGETLB));
   return plain ? kPresent | kLazy : kPresent;
 }
 
-// Cuts `regions` at the mappings' borders and leaves out what is not private memory.
-std::vector<PageRun> assign(const std::vector<abi::PageRegion>& regions, std::span<const pb::vma_entry> vmas) {
+// An object's own holes, which are the same for all who map it.
+Result<std::vector<PageRun>> runs_of_object(int object) {
+  std::vector<PageRun> runs;
+  for (std::uint64_t at = 0;;) {
+    const Result<std::uint64_t> data = sys::lseek(object, static_cast<std::int64_t>(at), SEEK_DATA);
+    if (!data) return runs;
+    const std::uint64_t hole = TRY(sys::lseek(object, static_cast<std::int64_t>(*data), SEEK_HOLE));
+    runs.push_back({*data, (hole + kPage - 1) / kPage * kPage, kPresent, true});
+    at = hole;
+  }
+}
+
+std::vector<PageRun> to_be_written(std::vector<PageRun> runs) {
+  std::erase_if(runs, [](const PageRun& run) { return run.flags & kInParent; });
+  return runs;
+}
+
+// Cuts `regions` at the mappings' borders and leaves out what is not private memory. Pages that were not written
+// since the parent images are left to those as far as they have them.
+std::vector<PageRun> assign(const std::vector<abi::PageRegion>& regions, std::span<const pb::vma_entry> vmas,
+                            std::span<const PageRange> covered) {
   std::vector<PageRun> runs;
   auto region = regions.begin();
   for (const pb::vma_entry& vma : vmas) {
     if (!has_private_pages(vma)) continue;
     const bool readable = vma.prot() & PROT_READ;
     // The code the kernel gave the task is saved whole: another kernel's may differ.
-    if (vma.status() & vma_status::kVdso) {
-      runs.push_back({vma.start(), vma.end(), page_flags(vma), readable});
+    // A ring is short, and the kernel writes into it without leaving a trace.
+    if (vma.status() & (vma_status::kVdso | vma_status::kAioRing)) {
+      runs.push_back({vma.start(), vma.end(), page_flags_of(vma), readable});
       continue;
     }
     while (region != regions.end() && region->end <= vma.start()) ++region;
-    for (auto at = region; at != regions.end() && at->start < vma.end(); ++at)
-      runs.push_back({std::max<std::uint64_t>(at->start, vma.start()),
-                      std::min<std::uint64_t>(at->end, vma.end()), page_flags(vma), readable});
+    for (auto at = region; at != regions.end() && at->start < vma.end(); ++at) {
+      const PageRun run{std::max<std::uint64_t>(at->start, vma.start()), std::min<std::uint64_t>(at->end, vma.end()),
+                        page_flags_of(vma), readable};
+      append_uncovered(run, at->categories & abi::kPageIsWritten ? std::span<const PageRange>() : covered, runs);
+    }
   }
   return runs;
 }
 
+// Each process that uses this memory has a page map of its own; one that was born since the parent images has none there.
+std::span<const PageRange> covered_for_all(const ParentPages& parent, const Task& task) {
+  const auto covered = parent.covered(static_cast<std::uint64_t>(task.ns_pid));
+  for (const Task* sharer : task.memory_sharers)
+    if (!std::ranges::equal(covered, parent.covered(static_cast<std::uint64_t>(sharer->ns_pid)))) return {};
+  return covered;
+}
+
 }  // namespace
 
-Result<std::vector<PageRun>> PagesDump::find_runs(const proc::ProcDir& dir, const AddressSpace& space) {
-  auto pagemap = TRY(sys::Pagemap::open(dir, features_.has(sys::Feature::kPagemapScan)));
-  std::vector<abi::PageRegion> regions;
-  if (features_.has(sys::Feature::kPagemapScan)) {
-    regions = TRY(pagemap.ranges(0, kUserEnd, own_pages(features_)));
-  } else {
-    for (const pb::vma_entry& vma : space.vmas())
-      if (has_private_pages(vma)) TRY(pagemap.append_ranges(vma.start(), vma.end(), own_pages(features_), regions));
+Result<std::vector<PageRun>> PagesDump::find_runs(const Task& task, const proc::ProcDir& dir,
+                                                  const AddressSpace& space) {
+  const auto told = [&](Error error) { return std::move(error).owner(task.name()); };
+  // Asked first: taking marks ends what was known.
+  const ParentPages* parent = history_.parent;
+  if (parent && !TRY_OR(history_.tracking.tracked_since(task, parent->generation()), told(std::move(e)))) {
+    parent = nullptr;
+    context_.log.debug("{}: not tracked since the parent images: all its pages are saved", task.name());
   }
+  const auto regions = TRY_OR(history_.tracking.content(task, dir, space.maps(), history_.again), told(std::move(e)));
   for (const pb::vma_entry& vma : space.vmas())
     if (has_private_pages(vma)) counts_.scanned += (vma.end() - vma.start()) / kPage;
-  return assign(regions, space.vmas());
+  const auto covered = parent ? covered_for_all(*parent, task) : std::span<const PageRange>();
+  auto runs = assign(regions, space.vmas(), covered);
+  counts_.in_parent += (bytes_in(runs) - bytes_in(to_be_written(runs))) / kPage;
+  return runs;
 }
 
 Result<> PagesDump::write_pagemap(const images::ImageType& type, std::uint64_t number,
@@ -110,9 +125,12 @@ Result<> PagesDump::write_pagemap(const images::ImageType& type, std::uint64_t n
 
 Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const AddressSpace& space,
                          parasite::Keeper* keeper, parasite::HeldProcess* held) {
-  const auto runs = TRY_OR(find_runs(dir, space), std::move(e).owner(task.name()));
+  const auto all = TRY(find_runs(task, dir, space));
+  const auto runs = to_be_written(all);
   const std::uint64_t number = next_pages_number_++;
-  TRY(write_pagemap(images::kPagemap, task.ns_pid, number, runs));
+  TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), number, all));
+  // Tasks in one address space: each has a page map, all of one page file.
+  for (const Task* other : task.memory_sharers) TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), number, all));
   const images::PageFile file = TRY(context_.out.create_pages(number));
   const Fd memory = TRY_OR(dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
   const std::uint64_t bytes = bytes_in(runs);
@@ -121,6 +139,22 @@ Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const Addre
   if (!sums) return fail(std::move(sums).error().owner(task.name()));
   counts_.written += bytes / kPage;
   return context_.out.finish_pages(file, bytes, std::move(*sums));
+}
+
+Result<> PagesDump::save_behind(const Task& task, int memory, const std::vector<PageRun>& runs) {
+  const std::uint64_t number = next_pages_number_++;
+  const images::PageFile file = TRY(context_.out.create_pages(number));
+  CopiedPages copied = TRY_OR(copy_behind(task.pid, memory, to_be_written(runs), file), std::move(e).owner(task.name()));
+  const std::uint64_t bytes = bytes_in(copied.runs);
+  std::vector<PageRun> all = std::move(copied.runs);
+  for (const PageRun& run : runs)
+    if (run.flags & kInParent) all.push_back(run);
+  std::ranges::sort(all, {}, &PageRun::start);
+  TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), number, all));
+  for (const Task* other : task.memory_sharers)
+    TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), number, all));
+  counts_.written += bytes / kPage;
+  return context_.out.finish_pages(file, bytes, std::move(copied.sums));
 }
 
 Result<> PagesDump::save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space) {
@@ -138,7 +172,6 @@ Result<> PagesDump::save_shared(const Task& task, const proc::ProcDir& dir, cons
 }
 
 Result<> PagesDump::save_object(const MemoryObject& object) {
-  // The object's own holes, which are the same for all who map it.
   const auto runs = TRY(find_data(object));
   const std::uint64_t number = next_pages_number_++;
   TRY(write_pagemap(images::kShmemPagemap, object.shmid, number, runs));
@@ -146,6 +179,28 @@ Result<> PagesDump::save_object(const MemoryObject& object) {
   auto sums = TRY(copy_object(object, runs, file));
   const std::uint64_t bytes = bytes_in(runs);
   counts_.shared_scanned += (object.size_bytes + kPage - 1) / kPage;
+  counts_.shared_written += bytes / kPage;
+  return context_.out.finish_pages(file, bytes, std::move(sums));
+}
+
+// The file of a segment may end within its last page: then it is read as the tasks see it, as memory.
+Result<> PagesDump::save_segment(const SavedSegment& segment) {
+  const std::uint64_t id = segment.entry.desc().id();
+  const std::vector<PageRun> runs = TRY(runs_of_object(segment.file.get()));
+  const std::uint64_t number = next_pages_number_++;
+  TRY(write_pagemap(images::kShmemPagemap, id, number, runs));
+  const images::PageFile file = TRY(context_.out.create_pages(number));
+  std::vector<PageRun> at = runs;
+  Fd memory;
+  if (segment.memory) {
+    const auto start = reinterpret_cast<std::uint64_t>(segment.memory.data());
+    for (PageRun& run : at) run.start += start, run.end += start;
+    memory = TRY(sys::openat(AT_FDCWD, "/proc/self/mem", O_RDONLY));
+  }
+  auto sums = TRY_OR(copy_by_engine(memory ? memory.get() : segment.file.get(), at, file),
+                     std::move(e).owner(segment_name(segment.entry.desc())));
+  const std::uint64_t bytes = bytes_in(runs);
+  counts_.shared_scanned += (segment.entry.size() + kPage - 1) / kPage;
   counts_.shared_written += bytes / kPage;
   return context_.out.finish_pages(file, bytes, std::move(sums));
 }

@@ -7,41 +7,59 @@
 #include <vector>
 
 #include "engine/dump_context.h"
+#include "engine/ipc/system_v.h"
 #include "engine/memory/address_space.h"
 #include "engine/memory/chunks.h"
+#include "engine/memory/page_tracking.h"
+#include "engine/memory/parent_pages.h"
 #include "engine/memory/shared_pages.h"
-#include "kernel/features.h"
 #include "parasite/host/held_process.h"
 
 namespace dormouse::engine {
 
 struct PageCounts {
-  std::uint64_t scanned = 0, written = 0;                // private pages
+  std::uint64_t scanned = 0, written = 0, in_parent = 0;  // private pages
   std::uint64_t shared_scanned = 0, shared_written = 0;  // of shared objects
+};
+
+// What may be left out, and whether the next dump is to build on this one.
+struct PageHistory {
+  PageTracking& tracking;
+  const ParentPages* parent = nullptr;
+  bool again = false;  // take marks, for the next dump
 };
 
 class PagesDump {
  public:
-  PagesDump(DumpContext& context, const sys::Features& features) : context_(context), features_(features) {}
+  PagesDump(DumpContext& context, PageHistory history) : context_(context), history_(history) {}
 
+  // Which private pages of a process are content, and where each will be. All its threads are stopped.
+  Result<std::vector<PageRun>> find_runs(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
   // The private pages of one process. `held` is in the interpreter, or null: then the engine copies.
   [[nodiscard]] Result<> save(const Task& task, const proc::ProcDir& dir, const AddressSpace& space,
                               parasite::Keeper* keeper, parasite::HeldProcess* held);
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
+  // System V shared memory, attached or not. After all shared anonymous memory.
+  [[nodiscard]] Result<> save_segment(const SavedSegment& segment);
+
+  // As save(), of a process that runs: pages found by find_runs() are read behind its back. `memory`: its
+  // /proc/PID/mem, opened while it was stopped. What it has unmapped since (all, if it has ended) is left out; what it
+  // changes meanwhile counts as written for the next dump.
+  [[nodiscard]] Result<> save_behind(const Task& task, int memory, const std::vector<PageRun>& runs);
 
   // A memfd, or another object that is not (only) mapped.
   [[nodiscard]] Result<> save_object(const MemoryObject& object);
 
   const PageCounts& counts() const { return counts_; }
+  bool uses_parent() const { return counts_.in_parent != 0; }
 
  private:
-  Result<std::vector<PageRun>> find_runs(const proc::ProcDir& dir, const AddressSpace& space);
   [[nodiscard]] Result<> write_pagemap(const images::ImageType& type, std::uint64_t number,
                                        std::uint64_t pages_number, const std::vector<PageRun>& runs);
 
   DumpContext& context_;
-  const sys::Features& features_;
+  PageHistory history_;
   std::uint64_t next_pages_number_ = 1;
   std::set<std::uint64_t> saved_objects_;
   PageCounts counts_;

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/format.h"
 #include "engine/memory/chunks.h"
@@ -29,28 +30,27 @@ Result<Fd> make_shared_memory(std::uint64_t bytes, std::uint32_t size_flag, bool
 
 // A window at a time, so that the engine's own memory stays small whatever the object's size.
 Result<> fill_shared_memory(int object, std::uint64_t size_bytes, const ShmemImage& image,
-                            const images::InputDirectory& in) {
+                            const RestoreContext& context) {
+  if (image.pages.empty()) return {};
+  if (const std::uint64_t end = image.pages.back().end; end > (size_bytes + kPage - 1) / kPage * kPage)
+    return fail(Error::corrupt(format("saved pages up to {:#x} lie beyond the object's {} bytes", end, size_bytes)));
   // Of huge pages only whole ones can be mapped.
   const auto unit = std::max(kPage, static_cast<std::uint64_t>(TRY(sys::fstatfs(object)).f_bsize));
-  const Fd pages = TRY(in.open_raw(images::kPages, image.pages_number));
-  const auto sums = in.page_chunk_checksums(image.pages_number);
-  std::vector<PageRun> runs;
-  for (const pb::pagemap_entry& entry : image.pagemap) {
-    if (entry.vaddr() + entry.nr_pages() * kPage > (size_bytes + kPage - 1) / kPage * kPage)
-      return fail(Error::corrupt(format("saved pages at {:#x} lie beyond the object's {} bytes", entry.vaddr(), size_bytes)));
-    runs.push_back({entry.vaddr(), entry.vaddr() + entry.nr_pages() * kPage, entry.flags(), true});
-  }
-  const auto chunks = cut_into_chunks(runs);
   std::vector<std::byte> buffer;
-  for (std::size_t i = 0; i < chunks.size(); ++i) {
-    buffer.resize(chunks[i].bytes);
-    const std::string name = images::file_name(images::kPages, image.pages_number);
-    TRY_OR(sys::pread_exactly(pages.get(), buffer, chunks[i].offset), std::move(e).object(name));
-    if (i < sums.size() && XXH64(buffer.data(), buffer.size(), 0) != sums[i])
-      return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", chunks[i].offset))
+  std::optional<std::uint32_t> opened;
+  Fd pages;
+  for (const Chunk& chunk : cut_in_place(image.pages)) {
+    const std::string name = context.page_file_name(chunk.file);
+    if (opened != chunk.file) pages = TRY(context.open_page_file(*(opened = chunk.file)));
+    buffer.resize(chunk.bytes);
+    TRY_OR(sys::pread_exactly(pages.get(), buffer, chunk.offset), std::move(e).object(name));
+    const auto sums = context.page_checksums(chunk.file);
+    if (chunk.checksum_index() < sums.size() && chunk.is_whole(context.image.page_files[chunk.file].bytes) &&
+        XXH64(buffer.data(), buffer.size(), 0) != sums[chunk.checksum_index()])
+      return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", chunk.offset))
                       .object(name).remedy("the file was damaged after the checkpoint"));
     std::size_t done = 0;
-    for (const Piece& piece : chunks[i].pieces) {
+    for (const Piece& piece : chunk.pieces) {
       const std::uint64_t start = piece.address / unit * unit, skip = piece.address - start;
       const auto window = TRY(sys::Mapping::map(object, (skip + piece.bytes + unit - 1) / unit * unit,
                                                 PROT_READ | PROT_WRITE, MAP_SHARED, start));
@@ -79,15 +79,14 @@ Result<SharedMemory> SharedMemory::make(const RestoreContext& context) {
   SharedMemory shared;
   for (auto& [shmid, kind] : wanted) {
     const ShmemImage& image = context.image.shmem.at(shmid);
-    for (const pb::pagemap_entry& entry : image.pagemap) {
-      kind.bytes = std::max(kind.bytes, entry.vaddr() + entry.nr_pages() * kPage);
-      shared.pages_ += entry.nr_pages();
+    for (const PageRun& run : image.pages) {
+      kind.bytes = std::max(kind.bytes, run.end);
+      shared.pages_ += (run.end - run.start) / kPage;
     }
     const std::string name = format("shared memory {}", shmid);
     const bool huge = kind.flags & MAP_HUGETLB;
     Fd object = TRY_OR(make_shared_memory(kind.bytes, kind.flags & (0x3fu << MAP_HUGE_SHIFT), huge), std::move(e).object(name));
-    if (!image.pagemap.empty())
-      TRY_OR(fill_shared_memory(object.get(), kind.bytes, image, context.in), std::move(e).object(name));
+    TRY_OR(fill_shared_memory(object.get(), kind.bytes, image, context), std::move(e).object(name));
     shared.objects_.emplace(shmid, std::move(object));
   }
   return shared;

@@ -14,7 +14,7 @@ namespace dormouse::engine {
 Result<Fd> make_shared_memory(std::uint64_t size_bytes, std::uint32_t size_flag = 0, bool huge = false);
 // Puts the saved pages into an object that has its size already.
 [[nodiscard]] Result<> fill_shared_memory(int object, std::uint64_t size_bytes, const ShmemImage& image,
-                                          const images::InputDirectory& in);
+                                          const RestoreContext& context);
 
 class SharedMemory {
  public:

@@ -61,11 +61,15 @@ Result<> read_piece(const MemoryObject& object, const Piece& piece, std::span<st
 
 }  // namespace
 
-std::uint64_t anonymous_shmid(std::uint64_t inode, bool huge) { return std::uint64_t{huge ? 2u : 1u} << 32 | inode; }
-
-std::uint32_t memfd_shmid(std::uint64_t inode, bool huge) {
-  return static_cast<std::uint32_t>(inode & 0x3fff'ffff) | (huge ? 0xc000'0000 : 0x4000'0000);
+namespace {
+constexpr int kKindShift = 40;
 }
+
+std::uint64_t anonymous_shmid(std::uint64_t inode, bool huge) { return std::uint64_t{huge ? 2u : 1u} << kKindShift | inode; }
+
+std::uint64_t inode_of_anonymous(std::uint64_t shmid) { return shmid & ((std::uint64_t{1} << kKindShift) - 1); }
+
+std::uint32_t memfd_shmid(std::uint32_t inode_id) { return 0x8000'0000u | inode_id; }
 
 Result<std::vector<PageRun>> find_data(const MemoryObject& object) {
   if (object.page_bytes != kPage) return find_huge_data(object);

@@ -20,9 +20,11 @@ struct MemoryObject {
 };
 
 // Numbers for page maps. Inode numbers repeat between the kernel's own file systems for small and for huge pages,
-// and System V segments are numbered by their ids; so each kind has a range to itself.
+// and System V segments are numbered by their ids, which are below 2^31; so each kind has a range to itself.
 std::uint64_t anonymous_shmid(std::uint64_t inode, bool huge);
-std::uint32_t memfd_shmid(std::uint64_t inode, bool huge);
+std::uint64_t inode_of_anonymous(std::uint64_t shmid);
+// `inode_id`: the number of its record, not the kernel's: the format has only 32 bits for this one.
+std::uint32_t memfd_shmid(std::uint32_t inode_id);
 
 // What is not a hole, in whole pages of 4 KiB; the last run may go beyond the object's end.
 Result<std::vector<PageRun>> find_data(const MemoryObject& object);

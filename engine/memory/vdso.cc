@@ -1,85 +1,287 @@
 #include "engine/memory/vdso.h"
 
+#include <asm/prctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "base/format.h"
-#include "engine/memory/chunks.h"
+#include "engine/memory/vdso_symbols.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/file.h"
 #include "kernel/proc/directory.h"
-#include "parasite/host/gadgets.h"
 
 namespace dormouse::engine {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
+namespace s = vma_status;
+constexpr std::uint64_t kPage = 4096, kUserEnd = 0x7fff'ffff'f000;
+
+// What a function does where this kernel's vdso has none of that name. All of them have a system call with
+// the same arguments; getrandom's additional ones (its state) do not matter to the call.
+constexpr struct {
+  std::string_view name;
+  std::uint32_t number;
+} kSystemCalls[] = {
+    {"__vdso_clock_gettime", SYS_clock_gettime}, {"__vdso_clock_getres", SYS_clock_getres},
+    {"__vdso_gettimeofday", SYS_gettimeofday},   {"__vdso_time", SYS_time},
+    {"__vdso_getcpu", SYS_getcpu},               {"__vdso_getrandom", SYS_getrandom},
+};
+
+// movabs $target, %rax; jmp *%rax
+constexpr std::size_t kJumpBytes = 12, kPatchBytes = 16;
 
 // The saved bytes of [start, end), if the image has all of them.
-Result<std::vector<std::byte>> saved_bytes(const images::InputDirectory& in, const ImageTask& task,
+Result<std::vector<std::byte>> saved_bytes(const RestoreContext& context, const ImageTask& task,
                                            std::uint64_t start, std::uint64_t end) {
   std::vector<std::byte> bytes;
-  std::uint64_t offset = 0;
-  const Fd pages = TRY(in.open_raw(images::kPages, task.pages_number));
-  for (const pb::pagemap_entry& entry : task.pagemap) {
-    const std::uint64_t run = entry.nr_pages() * kPage;
-    if (entry.vaddr() <= start && end <= entry.vaddr() + run) {
-      bytes.resize(end - start);
-      TRY(sys::pread_exactly(pages.get(), bytes, offset + (start - entry.vaddr())));
-      break;
-    }
-    offset += run;
+  for (const PageRun& run : task.pages) {
+    if (run.start > start || end > run.end) continue;
+    const Fd pages = TRY(context.open_page_file(run.file));
+    bytes.resize(end - start);
+    TRY(sys::pread_exactly(pages.get(), bytes, run.offset + (start - run.start)));
+    break;
   }
   return bytes;
+}
+
+// What the image says of the task's vdso.
+struct Mapped {
+  const pb::vma_entry* code = nullptr;
+  std::vector<const pb::vma_entry*> data;
+};
+
+Result<Mapped> find_mapped(const ImageTask& task) {
+  Mapped mapped;
+  for (const pb::vma_entry& vma : task.mm->vmas()) {
+    if (vma.status() & s::kVvar) mapped.data.push_back(&vma);
+    if (!(vma.status() & s::kVdso)) continue;
+    // The kernel maps it once, and does not let it be split.
+    if (mapped.code) return fail(Error::corrupt("two mappings of kernel code (vdso)"));
+    mapped.code = &vma;
+  }
+  return mapped;
+}
+
+// A hole of `bytes`, as near above `near` as can be: there nothing grows but the program break, and the stack
+// from above into the far end of a hole. Below `near` if there is none.
+std::optional<std::uint64_t> hole_near(const ImageTask& task, std::span<const AddressRange> taken,
+                                       std::uint64_t near, std::uint64_t bytes) {
+  std::vector<AddressRange> all(taken.begin(), taken.end());
+  for (const pb::vma_entry& vma : task.mm->vmas()) all.push_back({vma.start(), vma.end()});
+  constexpr std::uint64_t kRoomToGrow = 1 << 30;
+  all.push_back({0, 1 << 20});
+  all.push_back({task.mm->mm_start_brk(), std::min(kUserEnd, task.mm->mm_brk() + kRoomToGrow)});
+  all.push_back({kUserEnd, kUserEnd});
+  std::ranges::sort(all, {}, &AddressRange::start);
+  std::optional<std::uint64_t> below;
+  std::uint64_t previous = 0;
+  for (const AddressRange& range : all) {
+    const std::uint64_t start = std::min(range.start, kUserEnd);
+    if (start > previous && start - previous >= bytes) {
+      if (previous >= near) return previous;
+      below = previous;
+    }
+    previous = std::max(previous, range.end);
+  }
+  return below;
+}
+
+Result<std::uint64_t> find_place(const ImageTask& task, std::span<const AddressRange> taken, std::uint64_t near,
+                                 std::uint64_t bytes) {
+  const auto place = hole_near(task, taken, near, bytes);
+  if (!place) return fail(Error::unsupported("no room in its address space for this kernel's vdso"));
+  return *place;
+}
+
+// Where a piece of this kernel's data goes, if the image has it.
+std::optional<std::uint64_t> place_of(const Vdso::Piece& piece, const Vdso& own, const Mapped& mapped) {
+  std::uint64_t all_data = 0;
+  for (const Vdso::Piece& other : own.pieces)
+    if (!other.is_code) all_data += other.bytes;
+  for (const pb::vma_entry* vma : mapped.data) {
+    const std::uint64_t bytes = vma->end() - vma->start();
+    if (bytes == all_data) return vma->start() + piece.offset;  // neighbours are one record
+    if (bytes == piece.bytes) return vma->start();
+  }
+  return std::nullopt;
+}
+
+Result<> plan_pieces(VdsoPlan& plan, const ImageTask& task, const Mapped& mapped, const Vdso& own,
+                     std::span<const AddressRange> taken) {
+  struct Target {
+    const Vdso::Piece* piece;
+    std::optional<std::uint64_t> at;
+  };
+  std::vector<Target> targets;
+  std::set<std::uint64_t> origins;  // where the whole would have to be for each piece to be in its place
+  bool any = false;
+  for (const Vdso::Piece& piece : own.pieces) {
+    std::optional<std::uint64_t> target;
+    if (!piece.is_code) target = place_of(piece, own, mapped);
+    else if (mapped.code) target = mapped.code->start();
+    any = any || target;
+    origins.insert(target ? *target - piece.offset : 0);
+    targets.push_back({&piece, target});
+  }
+  if (!any) return {};
+  plan.map_bytes = own.bytes();
+  if (origins.size() == 1) {
+    plan.map_at = *origins.begin();
+    return {};
+  }
+  plan.map_at = TRY(find_place(task, taken, mapped.code ? mapped.code->end() : 0, own.bytes()));
+  for (const Target& target : targets) {
+    const std::uint64_t from = plan.map_at + target.piece->offset;
+    if (target.at) plan.moves.push_back({from, *target.at, target.piece->bytes});
+    else plan.unmaps.push_back({from, from + target.piece->bytes});
+  }
+  return {};
+}
+
+std::optional<std::uint32_t> system_call_of(std::string_view function) {
+  for (const auto& known : kSystemCalls)
+    if (known.name == function || known.name.substr(sizeof "__vdso_" - 1) == function) return known.number;
+  return std::nullopt;
+}
+
+using Patch = std::array<std::byte, kPatchBytes>;
+
+void write_jump(Patch& patch, std::uint64_t target) {
+  constexpr unsigned char kMovabs[] = {0x48, 0xb8}, kJump[] = {0xff, 0xe0};
+  std::memcpy(patch.data(), kMovabs, 2);
+  std::memcpy(patch.data() + 2, &target, 8);
+  std::memcpy(patch.data() + 10, kJump, 2);
+}
+
+void write_system_call(Patch& patch, std::uint32_t number) {
+  constexpr unsigned char kMov[] = {0xb8}, kCallAndReturn[] = {0x0f, 0x05, 0xc3};
+  std::memcpy(patch.data(), kMov, 1);
+  std::memcpy(patch.data() + 1, &number, 4);
+  std::memcpy(patch.data() + 5, kCallAndReturn, 3);
+}
+
+// A thread that was about to run what becomes a jump would run half of one.
+Result<> check_threads(const ImageTask& task, std::uint64_t from, std::uint64_t to) {
+  const auto inside = [&](const pb::core_entry& core) {
+    const std::uint64_t ip = core.thread_info().gpregs().ip();
+    return ip > from && ip < to;
+  };
+  bool any = inside(task.core);
+  for (const auto& [tid, core] : task.thread_cores) any = any || inside(core);
+  if (!any) return {};
+  return fail(Error::unsupported("a thread was just entering the vdso, which is not this kernel's")
+                  .remedy("restore it on the kernel it was saved on, or save it again"));
+}
+
+Result<> plan_proxy(VdsoPlan& plan, const ImageTask& task, const Mapped& mapped, std::span<const std::byte> code,
+                    const Vdso& own, std::span<const AddressRange> taken) {
+  plan.proxied = true;
+  plan.map_bytes = own.bytes();
+  plan.map_at = TRY(find_place(task, taken, mapped.code->end(), own.bytes()));
+  const std::uint64_t own_code = plan.map_at + own.pieces.back().offset;
+  const auto here = TRY(vdso_functions(own.code));
+  const auto there = TRY(vdso_functions(code));
+  std::map<std::uint64_t, Patch> patches;  // by offset
+  for (const auto& [name, offset] : there) {
+    const auto target = here.find(name);
+    const auto number = system_call_of(name);
+    // Without either it needs no data (the SGX entry is such a one) and works where it is.
+    if (target == here.end() && !number) continue;
+    if (code.size() - offset < kPatchBytes)
+      return fail(Error::unsupported(format("the vdso's function {} has no room for a jump", name)));
+    Patch patch;
+    std::memcpy(patch.data(), code.data() + offset, patch.size());
+    if (target != here.end()) write_jump(patch, own_code + target->second);
+    else write_system_call(patch, *number);
+    patches[offset] = patch;
+  }
+  std::uint64_t free_from = 0;
+  for (const auto& [offset, patch] : patches) {
+    if (offset < free_from)
+      return fail(Error::unsupported("the vdso's functions are too close to each other for jumps"));
+    free_from = offset + kPatchBytes;
+    const std::uint64_t at = mapped.code->start() + offset;
+    TRY(check_threads(task, at, at + kJumpBytes));
+    std::uint64_t words[2];
+    std::memcpy(words, patch.data(), sizeof words);
+    plan.patches.push_back({at, words[0]});
+    plan.patches.push_back({at + 8, words[1]});
+  }
+  return {};
+}
+
+// The same size and shape is all that can be compared if the image has no bytes of it.
+bool same_shape(const Mapped& mapped, const Vdso& own) {
+  return mapped.data.size() == 1 && mapped.data[0]->end() == mapped.code->start() &&
+         mapped.code->end() - mapped.data[0]->start() == own.bytes() &&
+         mapped.code->end() - mapped.code->start() == own.code.size();
 }
 
 }  // namespace
 
 Result<Vdso> own_vdso() {
   Vdso own;
+  std::uint64_t start = 0, end = 0;
   for (const auto all = TRY(TRY(proc::ProcDir::self()).maps()); const proc::Vma& vma : all) {
-    if (vma.name.starts_with("[vvar")) own.vvar_bytes += vma.size_bytes();
-    if (vma.name != "[vdso]") continue;
+    const bool is_code = vma.name == "[vdso]";
+    if (!is_code && !vma.name.starts_with("[vvar")) continue;
+    if (own.pieces.empty()) start = end = vma.start;
+    if (vma.start != end) return fail(Error::unsupported("this kernel's vdso is not in one piece"));
+    own.pieces.push_back({vma.start - start, vma.size_bytes(), is_code});
+    end = vma.end;
+    if (!is_code) continue;
     const auto* begin = reinterpret_cast<const std::byte*>(vma.start);
     own.code.assign(begin, begin + vma.size_bytes());
-    own.code_bytes = vma.size_bytes();
   }
-  const auto at = parasite::find_syscall(own.code);
-  if (!at) return fail(Error::unsupported("this kernel has no vdso with a system call in it"));
-  own.syscall_offset = *at;
+  if (own.code.empty() || !own.pieces.back().is_code)
+    return fail(Error::unsupported("this kernel has no vdso"));
   return own;
 }
 
-std::uint64_t vdso_address(const ImageTask& task) {
-  for (const pb::vma_entry& vma : task.mm->vmas())
-    if (vma.status() & vma_status::kVdso) return vma.start();
-  return 0;
+Result<VdsoPlan> plan_vdso(const ImageTask& task, std::span<const std::byte> code, const Vdso& own,
+                           std::span<const AddressRange> taken) {
+  VdsoPlan plan;
+  const Mapped mapped = TRY(find_mapped(task));
+  if (!mapped.code || same_vdso(code, own.code) || (code.empty() && same_shape(mapped, own))) {
+    TRY(plan_pieces(plan, task, mapped, own, taken));
+    return plan;
+  }
+  if (code.empty())
+    return fail(Error::unsupported("its vdso is not this kernel's, and the image does not have its code")
+                    .remedy("restore on a node that runs the kernel the checkpoint was made on"));
+  TRY(plan_proxy(plan, task, mapped, code, own, taken));
+  return plan;
 }
 
-Result<> check_vdso(const RestoreContext& context, const Vdso& own) {
-  for (const ImageTask& task : context.image.tasks) {
-    if (!task.mm) continue;
-    const auto differs = [&] {
-      return fail(Error::unsupported("the kernel code that was mapped into it (vdso) is not this kernel's")
-                      .object(format("task {} ({})", task.tree.pid(), task.core.tc().comm()))
-                      .remedy("restore on a node that runs the kernel the checkpoint was made on"));
-    };
-    std::uint64_t vvar_start = 0, vvar_end = 0, code_start = 0, code_end = 0;
-    for (const pb::vma_entry& vma : task.mm->vmas()) {
-      if (vma.status() & vma_status::kVvar) {
-        if (vvar_end != vma.start()) vvar_start = vma.start();
-        vvar_end = vma.end();
-      }
-      if (vma.status() & vma_status::kVdso) code_start = vma.start(), code_end = vma.end();
-    }
-    if (code_start == 0 && vvar_start == 0) continue;
-    if (code_end - code_start != own.code_bytes || vvar_end - vvar_start != own.vvar_bytes || vvar_end != code_start)
-      return differs();
-    const auto saved = TRY(saved_bytes(context.in, task, code_start, code_end));
-    if (saved.empty() || saved == own.code) continue;
-    TRY(context.in.verify_pages());  // damaged is another thing than different
-    return differs();
-  }
-  return {};
+Result<VdsoPlan> plan_vdso(const RestoreContext& context, const ImageTask& task, const Vdso& own,
+                           std::span<const AddressRange> taken) {
+  std::vector<std::byte> code;
+  for (const pb::vma_entry& vma : task.mm->vmas())
+    if (vma.status() & s::kVdso) code = TRY(saved_bytes(context, task, vma.start(), vma.end()));
+  // Damaged is another thing than different.
+  if (!code.empty() && !same_vdso(code, own.code)) TRY(context.in.verify_pages());
+  return TRY_OR(plan_vdso(task, code, own, taken),
+                std::move(e).owner(format("pid {} ({})", task.tree.pid(), task.core.tc().comm())));
+}
+
+void append_vdso_map(parasite::Program& program, const VdsoPlan& plan) {
+  if (plan.map_at == 0) return;
+  program.call("map the vdso", SYS_arch_prctl, {ARCH_MAP_VDSO_64, plan.map_at});
+  for (const VdsoPlan::Move& move : plan.moves)
+    program.call(format("move a part of the vdso to {:x}", move.to), SYS_mremap,
+                 {move.from, move.bytes, move.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, move.to},
+                 parasite::exactly(static_cast<std::int64_t>(move.to)));
+  for (const AddressRange& range : plan.unmaps)
+    program.call("unmap a part of the vdso", SYS_munmap, {range.start, range.end - range.start});
+}
+
+void append_vdso_patches(parasite::Program& program, const VdsoPlan& plan) {
+  for (const VdsoPlan::Store& store : plan.patches)
+    program.perform(parasite::OpCode::kStore, "make the vdso's functions jump", {store.at, store.value});
 }
 
 }  // namespace dormouse::engine

@@ -40,15 +40,18 @@ Failure refuse(const Vma& vma, std::string what, std::string remedy) {
                   .remedy(std::move(remedy)));
 }
 
+// The kernel's own file systems have no device number of a block device, and such files never have a name that
+// can be found: "/SYSV" and the key in hexadecimal.
+bool is_system_v(const Vma& vma) {
+  return vma.shared && vma.device_major == 0 && vma.name.starts_with("/SYSV") && vma.name.ends_with(" (deleted)");
+}
+bool is_ring(const Vma& vma) { return vma.shared && vma.device_major == 0 && vma.name == "/[aio] (deleted)"; }
+
 // Kinds that are recognised in order to be refused by name.
 Result<> refuse_unsupported(const Vma& vma) {
   const auto has = [&](VmFlag flag) { return vma.flags.has(flag); };
   if (vma.name.starts_with("anon_inode:[io_uring]"))
     return refuse(vma, "io_uring rings cannot be saved", "close the ring before the checkpoint");
-  if (vma.name.starts_with("/[aio]"))
-    return refuse(vma, "contexts of asynchronous I/O cannot be saved yet", "io_destroy() them first");
-  if (vma.name.starts_with("/SYSV"))
-    return refuse(vma, "System V shared memory cannot be saved yet", "detach it before the checkpoint");
   if (vma.name.starts_with("/secretmem"))
     return refuse(vma, "secret memory is out of everybody else's reach by design", "unmap it first");
   if (vma.name.starts_with("[uprobes]"))
@@ -74,7 +77,11 @@ std::uint32_t status_of(const Vma& vma) {
   // Anonymous memory that is shared, or of huge pages, shows as the unlinked file that the kernel makes for it.
   if (vma.name == "/anon_hugepage (deleted)") return s::kRegular | (vma.shared ? s::kAnonShared : s::kAnonPrivate);
   // Privately mapped it can only be through /proc/PID/map_files: like a memfd then.
-  if (vma.name == "/dev/zero (deleted)" && vma.device_major == 0) return vma.shared ? s::kRegular | s::kAnonShared : file | s::kMemfd;
+  if (vma.name == "/dev/zero (deleted)" && vma.device_major == 0)
+    return vma.shared ? s::kRegular | s::kAnonShared : file | s::kMemfd;
+  // The inode number of a segment's file is its id, which may be 0.
+  if (is_system_v(vma)) return s::kRegular | s::kAnonShared | s::kSysvIpc;
+  if (is_ring(vma)) return s::kAioRing;
   if (vma.inode != 0) return file;
   return s::kRegular | s::kAnonPrivate | (vma.name == "[heap]" ? s::kHeap : 0);
 }
@@ -82,7 +89,7 @@ std::uint32_t status_of(const Vma& vma) {
 std::uint32_t flags_of(const Vma& vma, std::uint32_t status) {
   std::uint32_t flags = vma.shared ? MAP_SHARED : MAP_PRIVATE;
   if (vma.flags.has(VmFlag::kDroppable)) flags = MAP_DROPPABLE;
-  if (!(status & (s::kFilePrivate | s::kFileShared))) flags |= MAP_ANONYMOUS;
+  if (!(status & (s::kFilePrivate | s::kFileShared | s::kAioRing))) flags |= MAP_ANONYMOUS;
   if (vma.flags.has(VmFlag::kGrowsDown)) flags |= MAP_GROWSDOWN;
   if (vma.flags.has(VmFlag::kLocked)) flags |= MAP_LOCKED;
   // The format knows no MLOCK_ONFAULT. Next to MAP_LOCKED this flag means nothing to the kernel, so that a
@@ -106,7 +113,9 @@ Result<pb::vma_entry> describe_vma(const Vma& vma) {
   entry.set_status(status_of(vma));
   const bool file_backed = entry.status() & (s::kFilePrivate | s::kFileShared | s::kAnonShared);
   entry.set_pgoff(file_backed ? vma.offset : 0);
-  entry.set_shmid(entry.status() & s::kAnonShared ? anonymous_shmid(vma.inode, vma.flags.has(VmFlag::kHugeTlb)) : 0);
+  const bool huge = vma.flags.has(VmFlag::kHugeTlb);
+  if (is_shared_anonymous(entry)) entry.set_shmid(anonymous_shmid(vma.inode, huge));
+  else entry.set_shmid(is_segment(entry) ? vma.inode : 0);
   entry.set_prot((vma.readable ? PROT_READ : 0) | (vma.writable ? PROT_WRITE : 0) |
                  (vma.executable ? PROT_EXEC : 0));
   entry.set_flags(flags_of(vma, entry.status()));
@@ -144,7 +153,7 @@ pb::vma_entry describe_guard(std::uint64_t start, std::uint64_t end) {
 // What is in droppable memory the kernel may forget at any time, and it is meant for what must not be written
 // down (vgetrandom keeps its state there): it comes back empty.
 bool has_private_pages(const pb::vma_entry& vma) {
-  return !(vma.flags() & MAP_DROPPABLE) && (vma.status() & (s::kAnonPrivate | s::kFilePrivate)) &&
+  return !(vma.flags() & MAP_DROPPABLE) && (vma.status() & (s::kAnonPrivate | s::kFilePrivate | s::kAioRing)) &&
          !(vma.status() & (s::kVsyscall | s::kVvar));
 }
 

@@ -46,6 +46,11 @@ inline bool is_memfd_mapping(const pb::vma_entry& vma) { return vma.status() & v
 inline bool is_file_mapping(const pb::vma_entry& vma) {
   return vma.status() & (vma_status::kFilePrivate | vma_status::kFileShared);
 }
-inline bool is_shared_anonymous(const pb::vma_entry& vma) { return vma.status() & vma_status::kAnonShared; }
+// An attachment of System V shared memory; `shmid` is its id.
+inline bool is_segment(const pb::vma_entry& vma) { return vma.status() & vma_status::kSysvIpc; }
+inline bool is_aio_ring(const pb::vma_entry& vma) { return vma.status() & vma_status::kAioRing; }
+inline bool is_shared_anonymous(const pb::vma_entry& vma) {
+  return (vma.status() & vma_status::kAnonShared) && !is_segment(vma);
+}
 
 }  // namespace dormouse::engine

@@ -53,6 +53,25 @@ TEST(VmaKind, SpecialMappingsHaveTheirOwnStatus) {
   EXPECT_FALSE(has_private_pages(vsyscall));
 }
 
+TEST(VmaKind, SystemVMemoryIsKnownByItsId) {
+  const auto entry = describe_vma(vma("7f0000000000-7f0000001000 r--s 00003000 00:01 32769 /SYSV00004711 (deleted)", "rd sh mr me ms")).value();
+  EXPECT_EQ(entry.status(), 1281u);
+  EXPECT_EQ(entry.shmid(), 32769u);
+  EXPECT_EQ(entry.pgoff(), 0x3000u);
+  EXPECT_EQ(entry.fdflags(), static_cast<std::uint32_t>(O_RDONLY));
+  EXPECT_FALSE(is_shared_anonymous(entry));
+  EXPECT_TRUE(describe_vma(vma("7f0000000000-7f0000200000 rw-s 00000000 00:0f 3 /SYSV00000001 (deleted)", "rd wr sh mr mw me ms ht")));
+  const auto file = describe_vma(vma("7f0000000000-7f0000001000 rw-s 00000000 fe:00 17 /SYSV0 (deleted)", "rd wr sh mr mw me ms"));
+  EXPECT_TRUE(is_file_mapping(file.value()));
+}
+
+TEST(VmaKind, AnAioRingIsItsOwnKind) {
+  const auto entry = describe_vma(vma("7f0000000000-7f0000003000 rw-s 00000000 00:10 5 /[aio] (deleted)", "rd wr sh mr mw me ms de")).value();
+  EXPECT_EQ(entry.status(), 8192u);
+  EXPECT_EQ(entry.flags(), static_cast<std::uint32_t>(MAP_SHARED));
+  EXPECT_TRUE(has_private_pages(entry));
+}
+
 TEST(VmaKind, RefusalsNameTheMappingAndWhatToDo) {
   const auto refused = describe_vma(vma("7f0000000000-7f0000001000 rw-s 00000000 00:0f 9 anon_inode:[io_uring]", "rd wr sh"));
   ASSERT_FALSE(refused);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <array>
 #include <string>
 #include <string_view>
@@ -116,6 +117,15 @@ Result<Entry> read_ipc_limits() {
     limit.set(entry, *value);
   }
   return entry;
+}
+
+Entry higher_limits(const Entry& one, const Entry& other) {
+  Entry higher = one;
+  for (const auto& limit : kLimits)
+    if (limit.has(other)) limit.set(higher, limit.has(one) ? std::max(limit.get(one), limit.get(other)) : limit.get(other));
+  for (int i = 0; i < std::min(one.sem_ctls_size(), other.sem_ctls_size()); ++i)
+    higher.set_sem_ctls(i, std::max(one.sem_ctls(i), other.sem_ctls(i)));
+  return higher;
 }
 
 Result<> write_ipc_limits(const Entry& entry, Log& log) {

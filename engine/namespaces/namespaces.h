@@ -9,6 +9,7 @@
 
 #include "base/fd.h"
 #include "engine/dump_context.h"
+#include "engine/ipc/system_v.h"
 #include "engine/restore_context.h"
 
 namespace dormouse::engine {
@@ -33,9 +34,11 @@ class NamespacesDump {
   std::uint64_t own() const { return own_; }
   // The number of the namespace with this inode number in /proc/PID/ns/*, if a task (or the engine) lives in it.
   std::uint32_t id_of_inode(std::uint64_t inode) const;
-  // utsns, ipcns-var, timens, userns, pidns, netns images. External namespaces (options.externals
+  // utsns, ipcns, timens, userns, pidns, netns images. External namespaces (options.externals
   // "net[INODE]:key", "pid[INODE]:key") are recorded, not saved. What cannot be saved becomes a blocker.
-  [[nodiscard]] Result<> save(DumpContext& context) const;
+  [[nodiscard]] Result<> save(DumpContext& context);
+  // System V shared memory of the tree's own IPC namespace; after save().
+  const std::vector<SavedSegment>& segments() const { return segments_; }
 
  private:
   friend class NamespaceCounter;
@@ -43,6 +46,7 @@ class NamespacesDump {
   NamespaceIds outside_;
   std::vector<std::pair<const Task*, NamespaceIds>> ids_;
   std::vector<std::pair<std::uint64_t, std::uint32_t>> inodes_;
+  std::vector<SavedSegment> segments_;
 };
 
 // Restore: which CLONE_NEW* flags the root task is created with, and which namespaces are entered instead

@@ -54,7 +54,7 @@ class NamespacesLive : public ::testing::Test {
     Blockers blockers;
     auto out = images::OutputDirectory::open(directory_.get()).value();
     DumpContext context{.options = dump_, .log = log_, .out = out, .tree = tree, .blockers = blockers};
-    const auto dump = NamespacesDump::identify(context);
+    auto dump = NamespacesDump::identify(context);
     EXPECT_TRUE(dump);
     own_ = dump->own();
     const NamespaceIds ids = ids_ = dump->ids_of(tree.root()), outside = outside_ = dump->outside();
@@ -195,9 +195,9 @@ TEST_F(NamespacesLive, KeepsClocksGoing) {
   EXPECT_LT(second.monotonic().tv_sec(), 31'000'010u);
 }
 
-TEST_F(NamespacesLive, NamesIpcObjects) {
+TEST_F(NamespacesLive, SavesSystemVObjectsAndNamesPosixQueues) {
   const Inmate inmate(kRunc, []() -> Result<> {
-    TRY(expect(::shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0600) >= 0, "shmget"));
+    TRY(expect(::shmget(IPC_PRIVATE, 5000, IPC_CREAT | 0640) >= 0, "shmget"));
     const Fd context = TRY(sys::fsopen("mqueue"));
     TRY(sys::fsconfig_create(context.get()));
     const Fd mount = TRY(sys::fsmount(context.get()));
@@ -205,9 +205,22 @@ TEST_F(NamespacesLive, NamesIpcObjects) {
     return {};
   });
   ASSERT_EQ(inmate.said(), "ok");
-  EXPECT_THAT(save(inmate),
-              ElementsAre(AllOf(HasSubstr("ipc namespace of pid 1 (inmate)"), HasSubstr("1 System V shared memory")),
-                          HasSubstr("POSIX message queue /letters of pid 1 (inmate)")));
+  EXPECT_THAT(save(inmate), ElementsAre(HasSubstr("POSIX message queue /letters of pid 1 (inmate)")));
+  const auto segment = read<pb::ipc_shm_entry>(images::kIpcnsShm, ids_.ipc);
+  EXPECT_EQ(segment.size(), 5000u);
+  EXPECT_EQ(segment.desc().mode(), 0640u);
+  EXPECT_TRUE(segment.in_pagemaps());
+}
+
+TEST_F(NamespacesLive, DoesNotTouchASegmentThatWouldGo) {
+  const Inmate inmate(kRunc, []() -> Result<> {
+    TRY(expect(::shmget(IPC_PRIVATE, 5000, IPC_CREAT | 0640) >= 0, "shmget"));
+    return sys::write_file(AT_FDCWD, "/proc/sys/kernel/shm_rmid_forced", "1");
+  });
+  ASSERT_EQ(inmate.said(), "ok");
+  for (int again = 0; again < 2; ++again)
+    EXPECT_THAT(save(inmate), ElementsAre(AllOf(HasSubstr("System V shared memory 0 of pid 1 (inmate): nobody is attached"),
+                                                HasSubstr("shm_rmid_forced"))));
 }
 
 TEST_F(NamespacesLive, NamesWhatIsInANetworkNamespace) {

@@ -13,6 +13,7 @@
 
 #include "base/format.h"
 #include "base/text.h"
+#include "engine/ipc/system_v_restore.h"
 #include "engine/namespaces/clocks.h"
 #include "engine/namespaces/ipc_limits.h"
 #include "engine/namespaces/kinds.h"
@@ -58,6 +59,7 @@ std::uint32_t clocks_number(const RestoreContext& context) {
 struct NamespaceContents {
   pb::utsns_entry names;
   pb::ipc_var_entry limits;
+  SystemVPlan objects;
   std::optional<bool> loopback_up;
 };
 NamespacePlan::NamespacePlan() = default;
@@ -144,12 +146,11 @@ class Planner {
     const NamespaceIds ids = root_ids(context_);
     if (plan_.create & CLONE_NEWUTS) TRY(context_.in.read(images::kUtsns, ids.uts, contents.names));
     if (plan_.create & CLONE_NEWIPC) {
-      for (const auto* type : {&images::kIpcnsShm, &images::kIpcnsMsg, &images::kIpcnsSem})
-        if (context_.in.exists(*type, ids.ipc))
-          return fail(Error::unsupported("it has System V objects, which cannot be restored")
-                          .object("ipc namespace")
-                          .remedy("not supported"));
       TRY(context_.in.read(images::kIpcnsVar, ids.ipc, contents.limits));
+      contents.objects = TRY(plan_system_v(context_, ids.ipc));
+    } else if (!context_.image.segments.empty()) {
+      return fail(Error::unsupported("it holds System V shared memory, which is only made in a namespace of its own")
+                      .object("ipc namespace").remedy("restore without --join-ns ipc"));
     }
     if (plan_.create & CLONE_NEWNET && context_.in.exists(images::kNetdev, ids.net)) TRY(read_links(ids.net));
     return {};
@@ -192,6 +193,14 @@ class Planner {
   return {};
 }
 
+// Limits may have been lowered since the objects were made.
+[[nodiscard]] Result<> fill_ipc(const RestoreContext& context, const NamespaceContents& contents) {
+  const auto defaults = TRY(read_ipc_limits());
+  TRY(write_ipc_limits(contents.objects.limits_needed(higher_limits(defaults, contents.limits)), context.log));
+  TRY(make_system_v(context, contents.objects));
+  return write_ipc_limits(contents.limits, context.log);
+}
+
 std::string id_map_text(const google::protobuf::RepeatedPtrField<pb::uid_gid_extent>& map) {
   std::string text;
   for (const auto& extent : map)
@@ -217,8 +226,7 @@ Result<> fill_namespaces(const RestoreContext& context, const NamespacePlan& pla
   const NamespaceContents& contents = *plan.contents;
   if (plan.create & CLONE_NEWUTS)
     TRY_OR(fill_names(contents.names), std::move(e).object("uts namespace"));
-  if (plan.create & CLONE_NEWIPC)
-    TRY_OR(write_ipc_limits(contents.limits, context.log), std::move(e).object("ipc namespace"));
+  if (plan.create & CLONE_NEWIPC) TRY_OR(fill_ipc(context, contents), std::move(e).object("ipc namespace"));
   // A new one has it down.
   if (contents.loopback_up)
     TRY_OR(netns::set_loopback(*contents.loopback_up), std::move(e).object("net namespace"));

@@ -1,11 +1,7 @@
 // Dump: what the namespaces of the tree hold, one image each.
 #include <fcntl.h>
 #include <net/if.h>
-#include <sys/ipc.h>
 #include <sys/mount.h>
-#include <sys/msg.h>
-#include <sys/sem.h>
-#include <sys/shm.h>
 #include <sys/utsname.h>
 
 #include <optional>
@@ -13,6 +9,7 @@
 
 #include "base/format.h"
 #include "engine/externals.h"
+#include "engine/ipc/system_v.h"
 #include "engine/namespaces/clocks.h"
 #include "engine/namespaces/ipc_limits.h"
 #include "engine/namespaces/kinds.h"
@@ -32,7 +29,7 @@ namespace {
 struct Found {
   utsname names{};
   Result<pb::ipc_var_entry> limits = pb::ipc_var_entry();
-  int shared_memory = 0, semaphores = 0, queues = 0;  // System V objects
+  Result<SystemVObjects> objects = SystemVObjects();
   Result<std::vector<sys::DirectoryEntry>> letters = std::vector<sys::DirectoryEntry>();  // POSIX queues
   Result<Fd> route_socket = Fd();
 };
@@ -49,20 +46,16 @@ Result<std::vector<sys::DirectoryEntry>> posix_queues() {
 
 void look_at_ipc(Found& found) {
   found.limits = read_ipc_limits();
-  ::shm_info memory{};
-  ::seminfo sets{};
-  ::msginfo queues{};
-  if (::shmctl(0, SHM_INFO, reinterpret_cast<::shmid_ds*>(&memory)) >= 0) found.shared_memory = memory.used_ids;
-  if (::semctl(0, 0, SEM_INFO, &sets) >= 0) found.semaphores = sets.semusz;
-  if (::msgctl(0, MSG_INFO, reinterpret_cast<::msqid_ds*>(&queues)) >= 0) found.queues = queues.msgpool;
+  if (found.limits) found.objects = read_system_v(found.limits->shm_rmid_forced() != 0);
   found.letters = posix_queues();
 }
 
 class Saver {
  public:
-  Saver(DumpContext& context, const NamespacesDump& namespaces)
+  Saver(DumpContext& context, const NamespacesDump& namespaces, std::vector<SavedSegment>& segments)
       : context_(context),
         namespaces_(namespaces),
+        segments_(segments),
         root_(context.tree.root()),
         ids_(namespaces.ids_of(root_)) {}
 
@@ -144,18 +137,33 @@ class Saver {
   [[nodiscard]] Result<> save_ipc() {
     const auto limits = TRY_OR(std::move(found_.limits), std::move(e).object("ipc namespace").owner(root_.name()));
     TRY(context_.out.write(images::kIpcnsVar, ids_.ipc, limits));
-    for (const auto& [count, what] : {std::pair{found_.shared_memory, "shared memory segments"},
-                                      std::pair{found_.semaphores, "semaphore sets"},
-                                      std::pair{found_.queues, "message queues"}})
-      if (count > 0)
-        refuse("ipc namespace", format("it has {} System V {}, which cannot be saved", count, what),
-               "remove them (ipcrm), or share the node's ipc namespace");
+    TRY(save_objects());
     if (!found_.letters) {
       context_.log.debug("ipc: cannot look for POSIX message queues: {}", found_.letters.error().message());
       return {};
     }
     for (const auto& letter : *found_.letters)
       refuse(format("POSIX message queue /{}", letter.name), "message queues cannot be saved", "remove it");
+    return {};
+  }
+
+  Result<std::vector<proc::IdRange>> id_map(const char* file) const {
+    return proc::parse_id_map(TRY(sys::read_file(root_.proc.get(), file)));
+  }
+
+  // The content of shared memory follows when all memory is saved.
+  [[nodiscard]] Result<> save_objects() {
+    if (!found_.objects) {
+      context_.blockers.add(std::move(found_.objects).error().owner(root_.name()));
+      return {};
+    }
+    SystemVObjects& objects = *found_.objects;
+    if (own(CLONE_NEWUSER)) {
+      const auto users = TRY(id_map("uid_map")), groups = TRY(id_map("gid_map"));
+      context_.blockers.note(translate_owners(objects, users, groups));
+    }
+    TRY(write_system_v(context_.out, ids_.ipc, objects));
+    segments_ = std::move(objects.segments);
     return {};
   }
 
@@ -203,6 +211,7 @@ class Saver {
 
   DumpContext& context_;
   const NamespacesDump& namespaces_;
+  std::vector<SavedSegment>& segments_;
   const Task& root_;
   const NamespaceIds& ids_;
   std::optional<std::string> external_net_, external_pid_;
@@ -211,6 +220,6 @@ class Saver {
 
 }  // namespace
 
-Result<> NamespacesDump::save(DumpContext& context) const { return Saver(context, *this).run(); }
+Result<> NamespacesDump::save(DumpContext& context) { return Saver(context, *this, segments_).run(); }
 
 }  // namespace dormouse::engine

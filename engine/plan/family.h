@@ -1,7 +1,14 @@
-// Who is born when: parents, memory that is inherited, sessions. Pure.
+// Who is born when, of whom, and sharing what: parents, sessions, process groups, memory. Pure.
+//
+// Usually a parent gives birth to its children itself. A task whose parent has never been in its session (or
+// does not share with it what another task does) has lost its first parent and was adopted by an ancestor, and
+// that is how it comes back: a member of the session below its parent gives birth to a midwife, the midwife to
+// the task, and when the midwife ends the task becomes its parent's. Leaders that are gone and whose number is
+// still in use have a stand-in until the end of the births.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
@@ -14,24 +21,46 @@ enum class BornWhen : std::uint8_t {
   kEmpty,        // the parent holds nothing but the area, and is in the session it was born into
   kWithMemory,   // its memory is restored; still in the session it was born into
   kInSession,    // it has its own session and its memory
+  kAdopted,      // of a midwife: Family::adoptions
 };
 
 struct FamilyMember {
   std::size_t parent = 0;            // index into Image::tasks; the root's is itself
-  std::vector<std::size_t> children;
+  std::vector<std::size_t> children;  // that it gives birth to itself
   BornWhen born = BornWhen::kEmpty;
-  bool inherits_memory = false;
+  // CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND: what it shares with the one that gives birth to it. The
+  // first of those who share something has it to itself, and is the one that it is restored in.
+  std::uint64_t shares = 0;
+  std::uint64_t owns = 0;            // the complement: what is restored in this very task
+  bool inherits_memory = false;      // a copy of the parent's, with the pages both still have in common
   bool makes_session = false;        // setsid()
   bool session_first = false;        // no child needs the old session: setsid() before anything else
-  bool makes_group = false;          // setpgid(0, 0)
+  bool makes_group = false;          // setpgid(0, 0), although it may go on into another one
   bool joins_group = false;          // setpgid(0, pgid), once all groups are there
+};
+
+// Stands for a leader that is gone: a process with its number that ends when all others are where they belong.
+struct StandIn {
+  std::uint32_t pid = 0;
+  bool leads_session = false;  // setsid(); else setpgid(0, 0)
+  std::size_t parent = 0;      // member that gives birth to it, and collects it
+};
+
+struct Adoption {
+  bool by_stand_in = false;
+  std::size_t giver = 0;     // of the midwife: a member, or a stand-in
+  std::size_t parent = 0;    // member; becomes child subreaper for the moment
+  std::vector<std::size_t> children;
+  std::uint64_t shares = 0;  // of the midwife with its giver
 };
 
 struct Family {
   std::vector<FamilyMember> members;  // parallel to Image::tasks
+  std::vector<StandIn> stand_ins;     // a session's come to life before the first adoption they give, a group's
+                                      // when all members are born
+  std::vector<Adoption> adoptions;    // in order, after the children that parents bear themselves
 };
 
-// `born_session`: the session the root is born into, as its pid namespace numbers it; 0: one from outside.
 Result<Family> plan_family(const Image& image, bool shell_job);
 
 }  // namespace dormouse::engine

@@ -4,7 +4,11 @@
 #include <set>
 
 #include "base/format.h"
+#include "engine/ipc/aio_ring.h"
 #include "engine/memory/vma_kind.h"
+#include "images/manifest.h"
+#include "images/own_types.h"
+#include "images/schema/kinship.pb.h"
 
 namespace dormouse::engine {
 namespace {
@@ -12,36 +16,9 @@ namespace {
 constexpr std::uint32_t kTaskAlive = 1, kTaskStopped = 3;  // task_core_entry.task_state
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
-constexpr std::uint32_t kInParent = 1;  // pagemap_entry.flags
 
 Error contradiction(const ImageTask& task, std::string reason) {
   return Error::corrupt(std::move(reason)).object(format("task {}", task.tree.pid())).owner("the image");
-}
-
-std::uint64_t pages_in(const pb::pagemap_entry& entry) {
-  return entry.has_nr_pages() ? entry.nr_pages() : entry.compat_nr_pages();
-}
-
-template <class Pagemap>
-Result<> load_pagemap(const images::InputDirectory& in, const images::ImageType& type, std::uint64_t number,
-                      Pagemap& into) {
-  auto reader = TRY(in.reader(type, number));
-  pb::pagemap_head head;
-  if (!TRY(reader.next(head))) return fail(Error::corrupt("empty page map").object(reader.name()));
-  into.pages_number = head.pages_id();
-  pb::pagemap_entry entry;
-  while (TRY(reader.next(entry))) {
-    if ((entry.flags() & kInParent) || entry.in_parent())
-      return fail(Error::unsupported("pages are in a parent image").object(reader.name()).remedy(
-          "restoring from a chain of incremental images is not supported yet"));
-    if (entry.vaddr() % kPage != 0 || pages_in(entry) > kUserEnd / kPage ||
-        entry.vaddr() > kUserEnd - pages_in(entry) * kPage)
-      return fail(Error::corrupt(format("a run of pages at {:#x} lies outside any address space", entry.vaddr()))
-                      .object(reader.name()));
-    entry.set_nr_pages(pages_in(entry));
-    into.pagemap.push_back(entry);
-  }
-  return {};
 }
 
 Result<> check_vmas(const Image& image, const ImageTask& task) {
@@ -66,6 +43,7 @@ Result<> check_vmas(const Image& image, const ImageTask& task) {
     if (is_shared_anonymous(vma) && !image.shmem.contains(vma.shmid()))
       return fail(contradiction(task, format("shared memory {} has no page map", vma.shmid())));
   }
+  if (const auto rings = check_aio_rings(*task.mm); !rings) return fail(contradiction(task, rings.error().reason()));
   if (!image.files.contains(task.mm->exe_file_id()))
     return fail(contradiction(task, "its executable is not in files.img"));
   return {};
@@ -85,6 +63,8 @@ Result<> load_descriptors(const images::InputDirectory& in, Image& image, const 
   const std::uint32_t id = task.ids.files_id();
   if (image.descriptors.contains(id)) return {};
   auto& table = image.descriptors[id];
+  // A file that would have no records is not written.
+  if (!in.exists(images::kFdinfo, id)) return {};
   auto reader = TRY(in.reader(images::kFdinfo, id));
   std::set<std::uint32_t> numbers;
   pb::fdinfo_entry entry;
@@ -99,17 +79,18 @@ Result<> load_descriptors(const images::InputDirectory& in, Image& image, const 
   return {};
 }
 
-Result<> load_shmem(const images::InputDirectory& in, Image& image, const ImageTask& task) {
+Result<> load_shmem(images::Chain& chain, Image& image, const ImageTask& task) {
   for (const pb::vma_entry& vma : task.mm->vmas()) {
     if (!is_shared_anonymous(vma) || image.shmem.contains(vma.shmid())) continue;
     auto& object = image.shmem[vma.shmid()];
-    if (in.exists(images::kShmemPagemap, vma.shmid()))
-      TRY(load_pagemap(in, images::kShmemPagemap, vma.shmid(), object));
+    if (chain[0].exists(images::kShmemPagemap, vma.shmid()))
+      object.pages = TRY(find_pages(chain, images::kShmemPagemap, vma.shmid(), image.page_files));
   }
   return {};
 }
 
-Result<> load_memfds(const images::InputDirectory& in, Image& image) {
+Result<> load_memfds(images::Chain& chain, Image& image) {
+  const images::InputDirectory& in = chain[0];
   if (in.exists(images::kMemfdInode)) {
     auto reader = TRY(in.reader(images::kMemfdInode));
     pb::memfd_inode_entry inode;
@@ -119,7 +100,7 @@ Result<> load_memfds(const images::InputDirectory& in, Image& image) {
       if (!image.memfds.emplace(static_cast<std::uint32_t>(inode.inode_id()), inode).second)
         return fail(reader.corrupt(format("object {} appears twice", inode.inode_id())));
       if (in.exists(images::kShmemPagemap, inode.shmid()) && !image.shmem.contains(inode.shmid()))
-        TRY(load_pagemap(in, images::kShmemPagemap, inode.shmid(), image.shmem[inode.shmid()]));
+        image.shmem[inode.shmid()].pages = TRY(find_pages(chain, images::kShmemPagemap, inode.shmid(), image.page_files));
     }
   }
   for (const auto& [id, file] : image.files)
@@ -129,7 +110,72 @@ Result<> load_memfds(const images::InputDirectory& in, Image& image) {
   return {};
 }
 
-Result<> load_task(const images::InputDirectory& in, Image& image, ImageTask& task) {
+Result<> check_segment(const images::Reader& reader, const ImageSegment& segment) {
+  const std::uint64_t size = segment.entry.size(), id = segment.entry.desc().id();
+  const std::uint32_t shift = segment.entry.hugetlb_flag() >> 26;
+  if (size == 0 || size > kUserEnd || id > INT32_MAX)
+    return fail(reader.corrupt(format("shared memory {} of {} bytes is impossible", id, size)));
+  if (segment.entry.hugetlb_flag() != 0 && (shift < 12 || shift > 34))
+    return fail(reader.corrupt(format("huge pages of 2^{} bytes are impossible", shift)));
+  if (!segment.entry.in_pagemaps())
+    return fail(Error::unsupported("its content is kept in a form that engines before version 3 wrote")
+                    .object(format("System V shared memory {}", id)).remedy("checkpoint anew with a later version"));
+  for (const PageRun& run : segment.pages)
+    if (run.end > segment.mapped_bytes())
+      return fail(reader.corrupt(format("shared memory {} has pages behind its end", id)));
+  return {};
+}
+
+Result<> load_segments(images::Chain& chain, Image& image) {
+  const std::uint32_t number = image.tasks.front().ids.ipc_ns_id();
+  if (!chain[0].exists(images::kIpcnsShm, number)) return {};
+  auto reader = TRY(chain[0].reader(images::kIpcnsShm, number));
+  ImageSegment segment;
+  while (TRY(reader.next(segment.entry))) {
+    const std::uint64_t id = segment.entry.desc().id();
+    segment.pages.clear();
+    if (chain[0].exists(images::kShmemPagemap, id))
+      segment.pages = TRY(find_pages(chain, images::kShmemPagemap, id, image.page_files));
+    TRY(check_segment(reader, segment));
+    if (!image.segments.emplace(id, segment).second)
+      return fail(reader.corrupt(format("shared memory {} appears twice", id)));
+  }
+  return {};
+}
+
+Result<> check_attachments(const Image& image, const ImageTask& task) {
+  if (!task.mm) return {};
+  for (const pb::vma_entry& vma : task.mm->vmas()) {
+    if (!is_segment(vma)) continue;
+    const auto segment = image.segments.find(vma.shmid());
+    if (segment == image.segments.end())
+      return fail(contradiction(task, format("mapping {:x}-{:x} is of System V shared memory {}, which is not in the images",
+                                             vma.start(), vma.end(), vma.shmid())));
+    const std::uint64_t bytes = segment->second.mapped_bytes();
+    if (vma.pgoff() % kPage || vma.pgoff() > bytes || vma.end() - vma.start() > bytes - vma.pgoff())
+      return fail(contradiction(task, format("mapping {:x}-{:x} is larger than System V shared memory {}", vma.start(),
+                                             vma.end(), vma.shmid())));
+  }
+  return {};
+}
+
+Result<> load_attributes(const images::InputDirectory& in, ImageTask& task) {
+  constexpr std::size_t kMostCpus = 8192;  // CONFIG_NR_CPUS can be no more
+  if (!in.exists(images::kDormouseTask, task.tree.pid())) return {};
+  auto reader = TRY(in.reader(images::kDormouseTask, task.tree.pid()));
+  pb::thread_attributes_entry entry;
+  while (TRY(reader.next(entry))) {
+    if (std::ranges::find(task.tree.threads(), entry.tid()) == task.tree.threads().end() ||
+        !task.attributes.emplace(entry.tid(), entry).second)
+      return fail(reader.corrupt(format("thread {} does not belong here or appears twice", entry.tid())));
+    if (entry.cpus().size() > kMostCpus / 8)
+      return fail(reader.corrupt(format("a set of {} CPUs", 8 * entry.cpus().size())));
+  }
+  return {};
+}
+
+Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
+  const images::InputDirectory& in = chain[0];
   const std::uint32_t pid = task.tree.pid();
   TRY(in.read(images::kCore, pid, task.core));
   if (!task.core.has_tc()) return fail(contradiction(task, "its core image says nothing about the process"));
@@ -137,9 +183,10 @@ Result<> load_task(const images::InputDirectory& in, Image& image, ImageTask& ta
   TRY(in.read(images::kIds, pid, task.ids));
   for (const std::uint32_t tid : task.tree.threads())
     if (tid != pid) TRY(in.read(images::kCore, tid, task.thread_cores[tid]));
+  TRY(load_attributes(in, task));
   TRY(in.read(images::kMm, pid, task.mm.emplace()));
-  TRY(load_pagemap(in, images::kPagemap, pid, task));
-  TRY(load_shmem(in, image, task));
+  task.pages = TRY(find_pages(chain, images::kPagemap, pid, image.page_files));
+  TRY(load_shmem(chain, image, task));
   TRY(in.read(images::kFs, pid, task.fs.emplace()));
   TRY(load_descriptors(in, image, task));
   return check_vmas(image, task);
@@ -172,13 +219,44 @@ Result<> load_mounts(const images::InputDirectory& in, Image& image) {
   return {};
 }
 
+Result<> load_exit_signals(const images::InputDirectory& in, Image& image) {
+  if (!in.exists(images::kExitSignals)) return {};
+  auto reader = TRY(in.reader(images::kExitSignals));
+  pb::exit_signal_entry entry;
+  while (TRY(reader.next(entry))) {
+    if (entry.signal() > 64) return fail(reader.corrupt(format("exit signal {} of task {}", entry.signal(), entry.pid())));
+    image.exit_signals[entry.pid()] = static_cast<int>(entry.signal());
+  }
+  return {};
+}
+
+// Images that are not a whole checkpoint say so themselves, if they are ours.
+Result<> check_completeness(const images::InputDirectory& in) {
+  const images::ManifestInfo* info = in.info();
+  if (!info) return {};
+  if (info->pre_dump)
+    return fail(Error::bad_option("these are the images of a pre-dump, which holds memory only").object(images::kManifestName)
+                    .remedy("dump into another directory with --prev-images-dir, and restore from there"));
+  if (info->dropped == images::Dropped::kReplaced)
+    return fail(Error::corrupt("pages that a later checkpoint has too were dropped from these images")
+                    .object(images::kManifestName).remedy("restore the later checkpoint"));
+  return {};
+}
+
 }  // namespace
 
 bool ImageTask::alive() const {
   return core.tc().task_state() == kTaskAlive || core.tc().task_state() == kTaskStopped;
 }
 
-Result<Image> load_image(const images::InputDirectory& in) {
+std::uint64_t ImageSegment::mapped_bytes() const {
+  const std::uint64_t page = entry.hugetlb_flag() == 0 ? kPage : std::uint64_t{1} << (entry.hugetlb_flag() >> 26 & 63);
+  return (entry.size() + page - 1) / page * page;
+}
+
+Result<Image> load_image(images::Chain& chain) {
+  const images::InputDirectory& in = chain[0];
+  TRY(check_completeness(in));
   Image image;
   TRY(in.read(images::kInventory, std::nullopt, image.inventory));
   auto tree = TRY(in.reader(images::kPstree));
@@ -191,11 +269,14 @@ Result<Image> load_image(const images::InputDirectory& in) {
   if (image.tasks.empty()) return fail(Error::corrupt("no tasks").object("pstree.img"));
   TRY(check_tree(image));
   TRY(load_files(in, image));
-  TRY(load_memfds(in, image));
-  for (ImageTask& task : image.tasks) TRY(load_task(in, image, task));
+  TRY(load_memfds(chain, image));
+  for (ImageTask& task : image.tasks) TRY(load_task(chain, image, task));
+  TRY(load_segments(chain, image));
+  for (const ImageTask& task : image.tasks) TRY(check_attachments(image, task));
   if (!image.tasks.front().alive())
     return fail(Error::unsupported("the root task is a zombie").object("pstree.img"));
   TRY(load_mounts(in, image));
+  TRY(load_exit_signals(in, image));
   if (in.exists(images::kCgroup)) TRY(in.read(images::kCgroup, std::nullopt, image.cgroups.emplace()));
   if (in.exists(images::kSeccomp)) TRY(in.read(images::kSeccomp, std::nullopt, image.seccomp.emplace()));
   return image;

@@ -8,10 +8,14 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/memory/chunks.h"
+#include "engine/plan/page_sources.h"
 #include "images/directory.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/cgroups.pb.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/inventory.pb.h"
+#include "images/schema/ipc.pb.h"
 #include "images/schema/memory.pb.h"
 #include "images/schema/mounts.pb.h"
 #include "images/schema/namespaces.pb.h"
@@ -24,16 +28,24 @@ struct ImageTask {
   pb::core_entry core;                        // of the leader
   pb::task_kobj_ids_entry ids;                // alive tasks only
   std::map<std::uint32_t, pb::core_entry> thread_cores;  // the other threads, by tid
+  // What we know beyond the reference format, by tid; empty in its images.
+  std::map<std::uint32_t, pb::thread_attributes_entry> attributes;
   std::optional<pb::mm_entry> mm;             // absent for zombies
   std::optional<pb::fs_entry> fs;
-  std::uint32_t pages_number = 0;             // pages-N.img of this address space; 0: none
-  std::vector<pb::pagemap_entry> pagemap;
+  std::vector<PageRun> pages;                 // ascending; where each is, see Image::page_files
   bool alive() const;
 };
 
 struct ShmemImage {
-  std::uint32_t pages_number = 0;
-  std::vector<pb::pagemap_entry> pagemap;
+  std::vector<PageRun> pages;
+};
+
+// System V shared memory.
+struct ImageSegment {
+  pb::ipc_shm_entry entry;
+  std::vector<PageRun> pages;
+  // Of one attachment: whole pages, huge ones where it has those.
+  std::uint64_t mapped_bytes() const;
 };
 
 struct Image {
@@ -43,11 +55,14 @@ struct Image {
   std::map<std::uint32_t, std::vector<pb::fdinfo_entry>> descriptors;  // by files_id
   std::map<std::uint64_t, ShmemImage> shmem;                 // by shmid
   std::map<std::uint32_t, pb::memfd_inode_entry> memfds;     // by inode_id
+  std::map<std::uint64_t, ImageSegment> segments;            // by id; of the root task's IPC namespace
+  std::vector<PageFileName> page_files;                      // what PageRun::file counts
   std::vector<pb::mnt_entry> mounts;                         // of the root task's mount namespace
+  std::map<std::uint32_t, int> exit_signals;                 // by pid, where it is not SIGCHLD; 0: none
   std::optional<pb::cgroup_entry> cgroups;
   std::optional<pb::seccomp_entry> seccomp;
 };
 
-Result<Image> load_image(const images::InputDirectory& in);
+Result<Image> load_image(images::Chain& chain);
 
 }  // namespace dormouse::engine

@@ -3,7 +3,6 @@
 
 #include <sys/types.h>
 
-#include "base/error.h"
 #include "kernel/abi.h"
 #include "parasite/host/program.h"
 
@@ -13,8 +12,9 @@ class thread_core_entry;
 
 namespace dormouse::engine {
 
-// kUnsupported for SCHED_DEADLINE, whose parameters have no place in the format.
-[[nodiscard]] Result<> save_scheduling(const abi::SchedAttr& attr, pb::thread_core_entry& to);
+// The parameters of SCHED_DEADLINE have no place in the format, so such a thread is an ordinary one to readers that
+// know no more; the rest is in engine/task/attributes.h.
+void save_scheduling(const abi::SchedAttr& attr, pb::thread_core_entry& to);
 void append_scheduling(parasite::Program& program, const pb::thread_core_entry& from);
 
 }  // namespace dormouse::engine

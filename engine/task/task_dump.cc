@@ -1,11 +1,16 @@
 #include "engine/task/task_dump.h"
 
 #include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 
 #include "base/text.h"
+#include "engine/task/attributes.h"
+#include "engine/task/audit.h"
 #include "engine/task/credentials.h"
+#include "engine/task/landlock.h"
 #include "engine/task/limits.h"
 #include "engine/task/registers.h"
 #include "engine/task/restartable.h"
@@ -14,6 +19,8 @@
 #include "engine/task/settings.h"
 #include "engine/task/signals.h"
 #include "engine/task/timers.h"
+#include "images/own_types.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/task.pb.h"
 #include "kernel/file.h"
 #include "kernel/proc/stat.h"
@@ -25,7 +32,6 @@ namespace {
 
 // task_core_entry.task_state
 constexpr std::uint32_t kStateAlive = 1, kStateDead = 2, kStateStopped = 3;
-constexpr std::uint32_t kNoLoginUid = ~std::uint32_t{0};
 
 // The id as the task's own user namespace has it. `map`: its uid_map as the engine reads it.
 std::uint32_t id_inside(std::uint32_t id, std::span<const proc::IdRange> map) {
@@ -45,6 +51,8 @@ struct TaskDump::State {
     parasite::Program program;
     CredentialsAsked credentials;
     ThreadSettingsAsked settings;
+    pb::thread_attributes_entry attributes;
+    AttributesAsked attributes_asked;
   };
 
   DumpContext& context;
@@ -69,9 +77,42 @@ struct TaskDump::State {
   }
   Result<> read_process();
   Result<> read_audit(pb::task_core_entry& to);
+  Result<> write_ended_leader();
   Result<> read_thread(parasite::HeldThread& thread, PerThread& to);
   Result<> read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to);
 };
+
+// It has no state any more that could be saved, and the format no way to say so: the image has a thread that is about
+// to end, with nothing of its own and every signal blocked. What the process has in common is with it.
+Result<> TaskDump::State::write_ended_leader() {
+  if (held.syscall_instruction() == 0)
+    return fail(Error::unsupported("its main thread has ended, and there is no code by which another one could end")
+                    .owner(task.name()).remedy("end the process's other threads"));
+  PerThread& agent = threads.front();
+  pb::core_entry core = agent.core;
+  pb::thread_core_entry& thread = *core.mutable_thread_core();
+  thread.clear_signals_p();
+  thread.clear_sas();
+  thread.clear_rseq_entry();
+  thread.clear_seccomp_mode();
+  thread.clear_seccomp_filter();
+  thread.clear_pdeath_sig();
+  thread.clear_blk_sigset();
+  thread.set_futex_rla(0);
+  thread.set_futex_rla_len(0);
+  thread.set_comm(task.comm);
+  core.mutable_tc()->set_comm(task.comm);
+  agent.core.mutable_thread_core()->set_blk_sigset(core.tc().blk_sigset());
+  agent.core.clear_tc();
+  core.mutable_tc()->set_blk_sigset(~std::uint64_t{0});
+  core.mutable_thread_info()->set_clear_tid_addr(0);
+  pb::user_x86_regs_entry& registers = *core.mutable_thread_info()->mutable_gpregs();
+  registers.set_ip(held.syscall_instruction());
+  registers.set_ax(SYS_exit);
+  registers.set_orig_ax(~std::uint64_t{0});
+  registers.set_di(static_cast<std::uint64_t>(WEXITSTATUS(task.leader_exit_code)));
+  return context.out.write(images::kCore, static_cast<std::uint64_t>(task.ns_pid), core);
+}
 
 Result<> TaskDump::State::read_audit(pb::task_core_entry& to) {
   const Result<std::string> text = read("loginuid");
@@ -113,7 +154,7 @@ Result<> TaskDump::State::read_process() {
   const std::vector<proc::PosixTimer> posix = TRY(read("timers", proc::parse_timers));
   timers = ask_timers(program, posix);
   settings = ask_process_settings(program);
-  return {};
+  return read_process_attributes(task, threads.front().attributes);
 }
 
 Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to) {
@@ -147,19 +188,22 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   save_queue(queue, *core.mutable_signals_p());
   TRY(read_restartable(thread, core));
   seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
+  if (to.status.seccomp != 0) held.set_confined();
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
   TRY(save_segments(tid, *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
-  TRY(save_scheduling(scheduling, core));
+  save_scheduling(scheduling, core);
   const sys::RobustList robust = TRY(sys::get_robust_list(tid));
   core.set_futex_rla(robust.head);
   core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
   // The leader's is with what the process has in common.
-  if (tid != task.pid) core.set_blk_sigset(thread.context().signal_mask);
+  if (tid != task.agent()) core.set_blk_sigset(thread.context().signal_mask);
 
   to.credentials = ask_credentials(to.program, to.status.groups.size());
   to.settings = ask_thread_settings(to.program);
-  return {};
+  to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
+  to.attributes_asked = ask_attributes(to.program, tid == task.pid);
+  return read_thread_attributes(task, tid, to.attributes);
 }
 
 TaskDump::TaskDump(DumpContext& context, const Task& task, parasite::HeldProcess& held, SeccompTable& filters)
@@ -185,6 +229,7 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   pb::thread_core_entry& core = *thread.core.mutable_thread_core();
   save_credentials(placed, thread.credentials, thread.status, thread.label, *core.mutable_creds());
   save_thread_settings(placed, thread.settings, thread.core);
+  save_attributes(placed, thread.attributes_asked, thread.attributes);
   save_alternate_stack(state_->held.threads()[index]->alternate_stack(), *core.mutable_sas());
   if (index != 0) return {};
   pb::task_core_entry& process = *thread.core.mutable_tc();
@@ -194,6 +239,18 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   save_process_settings(placed, state_->settings, process);
   state_->dumpable = static_cast<int>(placed.result(state_->settings.dumpable));
   state_->thp_disabled = placed.result(state_->settings.thp_disabled) != 0;
+  return {};
+}
+
+Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
+  // One thread is asked: threads inherit the domain of who made them, and asking all would take longer than all the
+  // rest.
+  if (!landlock_here() || state_->threads.empty() || !state_->held.can_be_helped() ||
+      !worth_asking_for_landlock(state_->threads.front().status))
+    return {};
+  state_->held.area().rewind();
+  TRY(refuse_landlock(keeper, state_->held, state_->task, 0));
+  state_->held.area().rewind();
   return {};
 }
 
@@ -208,9 +265,13 @@ Result<> TaskDump::write() {
   std::vector<pb::thread_core_entry*> cores;
   for (State::PerThread& thread : state_->threads) cores.push_back(thread.core.mutable_thread_core());
   state_->filters.save(state_->seccomp, cores);
-  for (const State::PerThread& thread : state_->threads)
+  if (state_->task.leader_ended) TRY(state_->write_ended_leader());
+  auto attributes = TRY(state_->context.out.create(images::kDormouseTask, static_cast<std::uint64_t>(state_->task.ns_pid)));
+  for (const State::PerThread& thread : state_->threads) {
     TRY(state_->context.out.write(images::kCore, static_cast<std::uint64_t>(thread.ns_tid), thread.core));
-  return {};
+    TRY(attributes.append(thread.attributes));
+  }
+  return attributes.finish();
 }
 
 Result<> write_zombie_core(DumpContext& context, const Task& task) {

@@ -1,6 +1,8 @@
 #include "engine/task/task_restore.h"
 
 #include "base/text.h"
+#include "engine/task/attributes.h"
+#include "engine/task/audit.h"
 #include "engine/task/credentials.h"
 #include "engine/task/limits.h"
 #include "engine/task/restartable.h"
@@ -38,7 +40,23 @@ Result<> append_identity(parasite::Program& program, const RestoreContext& conte
   return append_credentials(program, creds, here, label);
 }
 
+// Null in images of the reference. `core`: of one of its threads.
+const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
+  std::uint32_t tid = task.tree.pid();
+  for (const auto& [number, one] : task.thread_cores)
+    if (&one == &core) tid = number;
+  const auto found = task.attributes.find(tid);
+  return found == task.attributes.end() ? nullptr : &found->second;
+}
+
 }  // namespace
+
+Result<Inherited> Inherited::of_engine() {
+  Inherited all;
+  all.attributes = TRY(own_attributes());
+  all.login_uid = own_login_uid();
+  return all;
+}
 
 Result<> append_process_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task) {
   const pb::task_core_entry& core = task.core.tc();
@@ -56,11 +74,16 @@ Result<> append_process_state(parasite::Program& program, const RestoreContext& 
 }
 
 Result<> append_thread_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task,
-                             const pb::core_entry& core) {
+                             const pb::core_entry& core, const Inherited& inherited) {
   const pb::thread_core_entry& thread = core.thread_core();
   const auto append = [&]() -> Result<> {
     TRY(append_thread_settings(program, task.core.tc(), core));
+    if (task.core.tc().has_loginuid()) append_login_uid(program, task.core.tc().loginuid(), inherited.login_uid);
     append_scheduling(program, thread);
+    if (const pb::thread_attributes_entry* attributes = attributes_of(task, core)) {
+      TRY(append_thread_attributes(program, *attributes, inherited.attributes));
+      if (core.has_tc()) append_process_attributes(program, *attributes, inherited.attributes);
+    }
     if (thread.has_sas()) append_alternate_stack(program, thread.sas());
     if (thread.has_rseq_entry()) append_restartable(program, thread.rseq_entry());
     TRY(append_queue(program, thread.signals_p(), QueueOf::kThread));
@@ -76,10 +99,13 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
   return {};
 }
 
-Result<> apply_from_outside(const RestoreContext& context, const ImageTask& task, pid_t pid) {
+Result<> apply_from_outside(const RestoreContext& context, const ImageTask& task, pid_t pid,
+                            const Inherited& inherited) {
   const pb::task_core_entry& core = task.core.tc();
   const proc::ProcDir proc = TRY_OR(proc::ProcDir::open(pid), std::move(e).owner(name_of(task)));
   if (core.has_oom_score_adj()) apply_oom_adjustment(context.log, proc, core.oom_score_adj());
+  if (const auto attributes = task.attributes.find(task.tree.pid()); attributes != task.attributes.end())
+    apply_attributes(context.log, proc, attributes->second, inherited.attributes);
   if (!core.has_rlimits()) return {};
   const Limits now = TRY_OR(proc.limits(), std::move(e).owner(name_of(task)));
   TRY_OR(apply_limits(pid, now, core.rlimits()), std::move(e).owner(name_of(task)));

@@ -19,6 +19,14 @@ struct Registers {
 // From a thread's core image. kUnsupported naming the component if this CPU lacks state that is in use.
 Result<Registers> registers_of(const pb::core_entry& core);
 
+// What the engine has itself, and puppets therefore are born with. What is the same in the image needs not be set,
+// and no privilege to set it.
+struct Inherited {
+  pb::thread_attributes_entry attributes;
+  std::uint32_t login_uid = 0;
+  static Result<Inherited> of_engine();
+};
+
 // What belongs to the process, run once by its leader after memory and descriptors are in place, after its
 // threads and children were born and helpers among them have ended, and before any append_thread_state():
 // signal actions, POSIX timers, child subreaper, membarrier registrations, shared pending signals. All signals
@@ -32,10 +40,12 @@ Result<Registers> registers_of(const pb::core_entry& core);
 //
 // A thread that shares memory with nobody (a forked puppet) must not have rseq registered any more.
 [[nodiscard]] Result<> append_thread_state(parasite::Program& program, const RestoreContext& context,
-                                           const ImageTask& task, const pb::core_entry& core);
+                                           const ImageTask& task, const pb::core_entry& core,
+                                           const Inherited& inherited);
 
 // What the engine does from outside while the puppet is held, after descriptors and memory are in place (limits
-// may not allow them any more): oom_score_adj, resource limits.
-[[nodiscard]] Result<> apply_from_outside(const RestoreContext& context, const ImageTask& task, pid_t pid);
+// may not allow them any more): oom_score_adj, what a core dump has, resource limits.
+[[nodiscard]] Result<> apply_from_outside(const RestoreContext& context, const ImageTask& task, pid_t pid,
+                                          const Inherited& inherited);
 
 }  // namespace dormouse::engine

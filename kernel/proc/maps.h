@@ -55,6 +55,7 @@ class VmFlags {
  public:
   constexpr bool has(VmFlag flag) const { return bits_ >> static_cast<unsigned>(flag) & 1; }
   constexpr void set(VmFlag flag) { bits_ |= std::uint64_t{1} << static_cast<unsigned>(flag); }
+  constexpr void clear(VmFlag flag) { bits_ &= ~(std::uint64_t{1} << static_cast<unsigned>(flag)); }
   constexpr std::uint64_t bits() const { return bits_; }
   friend constexpr bool operator==(VmFlags, VmFlags) = default;
 

@@ -104,10 +104,13 @@ bool acceptable(const Op& op) {
   return false;
 }
 
-void run(ProgramHeader* program) {
+// `word`: of the cell; when its owner is gone nobody wants the rest, and seccomp, which a tracer suspends, bites
+// again. (The kernel marks the word before it detaches what the owner traced.)
+void run(ProgramHeader* program, const uint32_t* word) {
   auto* ops = reinterpret_cast<Op*>(program + 1);
   uint32_t i = 0;
   for (; i < program->count; ++i) {
+    if (word && (__atomic_load_n(word, __ATOMIC_ACQUIRE) & kOwnerDied)) break;
     Op& op = ops[i];
     uint64_t args[6];
     for (int k = 0; k < 6; ++k) {
@@ -145,7 +148,7 @@ void wait_until(uint32_t* word, uint32_t wanted) {
     signal_return_counting(cell->frame, reinterpret_cast<uint64_t>(&area->threads), area->unmap_gadget);
   wait_until(&area->threads, 1);
   wait_until(&area->helper, 0);  // it exits by itself; the kernel says when it needs the area no more
-  if (area->farewell != 0) run(reinterpret_cast<ProgramHeader*>(area->farewell));
+  if (area->farewell != 0) run(reinterpret_cast<ProgramHeader*>(area->farewell), nullptr);
   signal_return_unmapping(cell->frame, area->base, area->size, area->unmap_gadget);
 }
 
@@ -170,12 +173,12 @@ void wait_for_work(Cell* cell, uint32_t seen) {
       continue;
     }
     if (cell->command == static_cast<uint32_t>(Command::kLeave)) leave(cell);
-    run(reinterpret_cast<ProgramHeader*>(cell->program));
+    run(reinterpret_cast<ProgramHeader*>(cell->program), &cell->word);
     // If the engine died meanwhile, the exchange fails and the loop sees why.
-    (void)__atomic_compare_exchange_n(&cell->word, &word, word | kWaiters, false, __ATOMIC_ACQ_REL,
-                                      __ATOMIC_ACQUIRE);
+    const bool attended = __atomic_compare_exchange_n(&cell->word, &word, word | kWaiters, false, __ATOMIC_ACQ_REL,
+                                                      __ATOMIC_ACQUIRE);
     __atomic_add_fetch(&cell->finished, 1, __ATOMIC_RELEASE);
-    syscall6(kSysFutex, {reinterpret_cast<uint64_t>(&cell->finished), kFutexWake, 1, 0, 0, 0});
+    if (attended) syscall6(kSysFutex, {reinterpret_cast<uint64_t>(&cell->finished), kFutexWake, 1, 0, 0, 0});
   }
 }
 

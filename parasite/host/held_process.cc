@@ -69,7 +69,7 @@ HeldProcess::~HeldProcess() {
 }
 
 bool HeldProcess::holds(pid_t tid) const {
-  return std::any_of(threads_.begin(), threads_.end(), [&](const auto& t) { return t->tid_ == tid; });
+  return held_.contains(tid);
 }
 
 Result<bool> HeldProcess::seize(pid_t tid) {
@@ -86,6 +86,7 @@ Result<bool> HeldProcess::seize(pid_t tid) {
   keeper_.expect_stops(tid);
   auto thread = std::make_unique<HeldThread>();
   thread->tid_ = tid;
+  held_.insert(tid);
   threads_.push_back(std::move(thread));
   if (const Result<> asked = sys::ptrace::interrupt(tid); !asked && !is_gone(asked.error()))
     return fail(asked.error());
@@ -106,8 +107,11 @@ Result<> HeldProcess::wait_stopped(Deadline deadline) {
       TRY(sys::ptrace::cont(thread.tid_, stop->signal()));
       stop = keeper_.wait_stop(thread.tid_, deadline);
     }
-    if (!stop && is_gone(stop.error()) && thread.tid_ != pid_) {
+    // Of a main thread that ends before the others its tracer hears only when those have ended too.
+    const bool is_over = !stop && (is_gone(stop.error()) ? thread.tid_ != pid_ : threads_.size() > 1 && has_ended(thread.tid_));
+    if (is_over) {
       keeper_.forget(thread.tid_);
+      held_.erase(thread.tid_);
       threads_.erase(threads_.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
     }
@@ -153,8 +157,8 @@ Result<> HeldProcess::capture_contexts() {
 Result<> HeldProcess::lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) {
   SignalFrame frame = build_frame(thread.context_, stack, on_alternate_stack, gadgets_.restorer);
   std::vector<std::byte> under(frame.bytes.size());
-  TRY(sys::process_vm_read(pid_, frame.address, under));
-  TRY(sys::process_vm_write(pid_, frame.address, frame.bytes));
+  TRY(sys::process_vm_read(leader().tid(), frame.address, under));
+  TRY(sys::process_vm_write(leader().tid(), frame.address, frame.bytes));
   thread.frame_ = std::move(frame);
   thread.under_frame_ = std::move(under);
   return {};
@@ -167,6 +171,30 @@ Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::sp
                 std::move(e).owner(name_));
 }
 
+// A task may have given up memory that is both written and executed (PR_SET_MDWE, Linux 6.3; a security module may
+// forbid it too), and then nothing can become executable later, but the other way round it can.
+Result<std::uint64_t> HeldProcess::map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack,
+                                              bool& writable) {
+  std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, static_cast<std::uint64_t>(-1), 0};
+  Result<std::uint64_t> mapped = call(leader(), SYS_mmap, args, stack);
+  writable = mapped || !mapped.error().is_kernel(EACCES);
+  if (writable) return mapped;
+  args[2] = PROT_READ | PROT_EXEC;
+  return call(leader(), SYS_mmap, args, stack);
+}
+
+// All of the area but the interpreter becomes data.
+Result<> HeldProcess::part_area(std::uint64_t stack) {
+  const std::uint64_t text = area_address_ + Area::kPage;
+  const std::uint64_t text_end = text + Area::kPage;
+  const std::uint64_t header[] = {area_address_, Area::kPage, PROT_READ | PROT_WRITE};
+  const std::uint64_t rest[] = {text_end, area_address_ + area_size_ - text_end, PROT_READ | PROT_WRITE};
+  TRY(call(leader(), SYS_mprotect, header, stack));
+  TRY(call(leader(), SYS_mprotect, rest, stack));
+  return {};
+}
+
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
@@ -177,40 +205,54 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   const SignalFrame& home = leader().frame_;
   std::uint64_t stack = home.address;
   std::vector<std::byte> covered;
-  if (gadgets_.complete()) {
+  if (can_tidy()) {
     const SignalFrame undo =
         build_call_frame(leader().context_.regs, home.address, gadgets_.restorer, gadgets_.syscall,
                          SYS_munmap, wanted, size, home.address);
     covered.resize(undo.bytes.size());
-    TRY(sys::process_vm_read(pid_, undo.address, covered));
-    TRY(sys::process_vm_write(pid_, undo.address, undo.bytes));
+    TRY(sys::process_vm_read(leader().tid(), undo.address, covered));
+    TRY(sys::process_vm_write(leader().tid(), undo.address, undo.bytes));
     stack = undo.address;
   }
-  const std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
-                                MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
-                                static_cast<std::uint64_t>(-1), 0};
-  area_address_ = TRY_OR(call(leader(), SYS_mmap, args, stack),
-                         std::move(e).during("mapping the shared area"));
+  bool writable = true;
+  area_address_ = TRY_OR(map_shared(wanted, size, stack, writable), std::move(e).during("mapping the shared area"));
   area_size_ = size;
   const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
   const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
+  if (!writable) TRY_OR(part_area(stack), std::move(e).during("parting the shared area"));
   area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
-  if (gadgets_.complete()) area_->header().unmap_gadget = gadgets_.syscall;
+  if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   TRY(start_serving(leader()));
-  if (!covered.empty()) TRY(sys::process_vm_write(pid_, stack, covered));
+  if (!covered.empty()) TRY(sys::process_vm_write(leader().tid(), stack, covered));
   return {};
+}
+
+// Should the engine die within this one call, nobody can tell whether the thread is inside: the others must not wait
+// for it to leave, nor take the area from under it. Without the gadget they just go, and the area stays mapped, idle.
+// The first thread has nobody but itself to wait for.
+Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& regs) {
+  blob::AreaHeader& header = area_->header();
+  if (thread.slot_ == 0) {
+    __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
+    return sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+  }
+  const std::uint64_t gadget = header.unmap_gadget;
+  __atomic_store_n(&header.unmap_gadget, 0, __ATOMIC_RELEASE);
+  const Result<> sent = sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+  if (sent) __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
+  __atomic_store_n(&header.unmap_gadget, gadget, __ATOMIC_RELEASE);
+  return sent;
 }
 
 Result<> HeldProcess::start_serving(HeldThread& thread) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
-  cell.word = keeper_.owner() | FUTEX_WAITERS;
   cell.frame = thread.frame_.address;
   cell.leave_by = blob::Leave::kSignalReturn;
   cell.area = area_->address();
   cell.stack_top = area_->stack_top(thread.slot_);
   cell.leaves_last = thread.slot_ == 0;
-  keeper_.enlist(cell);
+  TRY(keeper_.enlist(cell));
 
   user_regs_struct regs = thread.context_.regs;
   regs.rip = area_->entry();
@@ -219,9 +261,8 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   regs.eflags = 0x202;
   regs.rax = 0;
   regs.orig_rax = static_cast<std::uint64_t>(-1);
-  // In this order: a thread that is let go in between must not keep a mask that nobody takes off.
-  __atomic_add_fetch(&area_->header().threads, 1, __ATOMIC_ACQ_REL);
-  TRY(sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs)));
+  TRY(send_in(thread, regs));
+  // After the registers: a thread that is let go in between must not keep a mask that nobody takes off.
   TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
   thread.inside_ = true;
   keeper_.ignore_stops(thread.tid_);
@@ -261,12 +302,12 @@ Result<> HeldProcess::move_frame(HeldThread& thread) {
     return {};
   }
   area_->cell(thread.slot_).frame = thread.frame_.address;
-  return sys::process_vm_write(pid_, first.address, covered);
+  return sys::process_vm_write(leader().tid(), first.address, covered);
 }
 
 Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                             std::size_t program_bytes) {
-  gadgets_ = TRY_OR(finder.find(pid_, proc_dir, maps), std::move(e).owner(name_));
+  gadgets_ = TRY_OR(finder.find(leader().tid(), proc_dir, maps), std::move(e).owner(name_));
   if (!gadgets_.complete())
     log_.debug("{}: no way home without the engine while its area is being mapped", name_);
   for (std::uint32_t i = 0; i < threads_.size(); ++i) {
@@ -304,7 +345,7 @@ Result<> HeldProcess::bring_back(HeldThread& thread) {
 // Out of the area, but not yet where it was: should the engine die now, the thread says by itself that it has
 // left (or tries to, if the area is gone already) and goes home over its frame.
 Result<> HeldProcess::park(HeldThread& thread) {
-  if (!thread.inside_ || !gadgets_.complete()) return {};
+  if (!thread.inside_ || !can_tidy()) return {};
   const std::uint64_t counter = area_->address() + offsetof(blob::AreaHeader, threads);
   user_regs_struct regs = thread.context_.regs;
   regs.rip = gadgets_.syscall;
@@ -326,7 +367,7 @@ Result<> HeldProcess::put_back(HeldThread& thread) {
   if (thread.inside_) keeper_.dismiss(area_->cell(thread.slot_));
   thread.inside_ = false;
   if (!thread.under_frame_.empty())
-    (void)sys::process_vm_write(pid_, thread.frame_.address, thread.under_frame_);
+    (void)sys::process_vm_write(leader().tid(), thread.frame_.address, thread.under_frame_);
   return {};
 }
 
@@ -382,14 +423,16 @@ Result<> HeldProcess::begin_kill() {
 }
 
 Result<> HeldProcess::finish_kill(Deadline deadline) {
-  Result<Stop> gone = keeper_.wait_stop(pid_, deadline);
-  while (gone) gone = keeper_.wait_stop(pid_, deadline);
+  // The main thread's end is told last, but it may have come before anybody looked.
+  Result<> outcome;
   for (auto& thread : threads_) {
+    Result<Stop> gone = keeper_.wait_stop(thread->tid_, deadline);
+    while (gone) gone = keeper_.wait_stop(thread->tid_, deadline);
+    if (!is_gone(gone.error()) && outcome) outcome = fail(std::move(gone).error().owner(name_));
     if (area_) keeper_.dismiss(area_->cell(thread->slot_));
-    keeper_.forget(thread->tid_);
   }
-  if (is_gone(gone.error())) return {};
-  return fail(std::move(gone).error().owner(name_));
+  for (auto& thread : threads_) keeper_.forget(thread->tid_);
+  return outcome;
 }
 
 }  // namespace dormouse::parasite

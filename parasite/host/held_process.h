@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -40,6 +41,9 @@ class HeldThread {
   // Between capture_contexts() and enter(): the thread was inside a restartable sequence, which it must leave
   // by its abort handler, wherever it goes on.
   void abort_sequence(std::uint64_t handler) { context_.regs.rip = handler; }
+  // After capture_contexts(): which call it is that the thread continues, where the kernel's only word for it is
+  // restart_syscall. Makes no difference to the thread, which goes on from the kernel's restart block.
+  void name_call(std::uint64_t number) { context_.regs.orig_rax = number; }
 
  private:
   friend class HeldProcess;
@@ -67,13 +71,16 @@ class HeldProcess {
   pid_t pid() const { return pid_; }
   const std::string& name() const { return name_; }
   std::vector<std::unique_ptr<HeldThread>>& threads() { return threads_; }
+  // The first that lives: the main thread, unless that has ended before the others.
   HeldThread& leader() { return *threads_.front(); }
+  // A `syscall` instruction in the process's own code; 0: none was found. Known after enter().
+  std::uint64_t syscall_instruction() const { return gadgets_.syscall; }
   Area& area() { return *area_; }
   bool inside() const { return area_.has_value(); }
   // The area's slot that no thread of the process uses.
   std::uint32_t spare_slot() const { return static_cast<std::uint32_t>(threads_.size()); }
 
-  // Seizes one more thread and asks it to stop; the first must be the leader. False: it is gone, or a
+  // Seizes one more thread and asks it to stop; the first is the leader, if that lives. False: it is gone, or a
   // zombie. kConflict: somebody else traces it.
   Result<bool> seize(pid_t tid);
   bool holds(pid_t tid) const;
@@ -84,6 +91,12 @@ class HeldProcess {
   [[nodiscard]] Result<> run_to_exec(Deadline deadline);
   // Reads the registers of all threads. They must be stopped.
   [[nodiscard]] Result<> capture_contexts();
+  // Seccomp filters calls of some of its threads, which bite again when nobody traces them: without the engine these
+  // threads then do nothing but return to where they were, and leave the area behind. To be said before enter().
+  void set_confined() { confined_ = true; }
+  // Whether a HelperThread could work in it. It is not traced: filters that it inherits would bite, and one that is
+  // born into a stopped process stops as well.
+  bool can_be_helped() const { return !confined_ && threads_.front()->stop_signal() == 0; }
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes);
@@ -104,11 +117,16 @@ class HeldProcess {
 
  private:
   friend class Batch;
+  // Whether a thread may clean up behind itself if the engine dies.
+  bool can_tidy() const { return gadgets_.complete() && !confined_; }
   Result<std::uint64_t> call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
                              std::uint64_t stack);
   [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);
   [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
+  Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
+  [[nodiscard]] Result<> part_area(std::uint64_t stack);
   [[nodiscard]] Result<> start_serving(HeldThread& thread);
+  [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
   [[nodiscard]] Result<> ask_alternate_stacks();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
@@ -121,10 +139,11 @@ class HeldProcess {
   pid_t pid_;
   std::string name_;
   std::vector<std::unique_ptr<HeldThread>> threads_;
+  std::unordered_set<pid_t> held_;  // ids of all of them
   Gadgets gadgets_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
-  bool withdrawn_ = false, released_ = false;
+  bool withdrawn_ = false, released_ = false, confined_ = false;
 };
 
 // Programs for several threads, run at once: all are woken, then all are waited for.

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <system_error>
 
 #include "base/format.h"
 #include "kernel/ptrace.h"
@@ -23,6 +24,14 @@ static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 void on_child_event(int) { child_events.fetch_add(1, std::memory_order_release); }
 
 constexpr int kSpins = 4000;
+constexpr std::size_t kCellsPerList = 2048;  // ROBUST_LIST_LIMIT, include/linux/futex.h
+constexpr std::uint32_t kNoOwner = ~std::uint32_t{0};
+
+bool set_robust_list(robust_list_head& head) {
+  head.list.next = &head.list;
+  head.futex_offset = blob::kFutexOffset;
+  return ::syscall(SYS_set_robust_list, &head, sizeof head) == 0;
+}
 
 struct FutexWaitv {  // struct futex_waitv, Linux 5.16
   std::uint64_t value;
@@ -46,37 +55,82 @@ Result<std::unique_ptr<Keeper>> Keeper::create() {
   ::sigaddset(&set, SIGCHLD);
   ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
 
-  keeper->owner_ = static_cast<std::uint32_t>(::gettid());
-  keeper->list_.list.next = &keeper->list_.list;
-  keeper->list_.futex_offset = blob::kFutexOffset;
+  Owner& own = *keeper->owners_.emplace_back(std::make_unique<Owner>());
+  own.tid = static_cast<std::uint32_t>(::gettid());
   // The C library's own list is given up: it serves robust mutexes, which the engine does not use.
-  if (::syscall(SYS_set_robust_list, &keeper->list_, sizeof keeper->list_) < 0)
-    return fail(Error::kernel("set_robust_list", errno));
+  if (!set_robust_list(own.list)) return fail(Error::kernel("set_robust_list", errno));
   return keeper;
 }
 
+// It must not take the engine's SIGCHLD, whose arrival ends a wait only in the thread that gets it.
+void Keeper::own_list(Owner& owner, std::atomic<std::uint32_t>& tid) {
+  const bool listed = set_robust_list(owner.list);
+  tid.store(listed ? static_cast<std::uint32_t>(::gettid()) : kNoOwner);
+  tid.notify_one();
+  owner.dismissed.wait(0);
+}
+
+Result<Keeper::Owner*> Keeper::owner_with_room() {
+  for (const auto& owner : owners_)
+    if (owner->cells < kCellsPerList) return owner.get();
+  auto owner = std::make_unique<Owner>();
+  std::atomic<std::uint32_t> tid{0};
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    owner->thread = std::thread(own_list, std::ref(*owner), std::ref(tid));
+  } catch (const std::system_error& error) {
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    return fail(Error::kernel("a thread that owns a robust list", error.code().value()));
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  tid.wait(0);
+  owner->tid = tid.load();
+  Owner* const added = owners_.emplace_back(std::move(owner)).get();
+  if (added->tid == kNoOwner) return fail(Error::unsupported("the kernel refuses a robust list"));
+  return added;
+}
+
 Keeper::~Keeper() {
-  list_.list.next = &list_.list;
-  ::syscall(SYS_set_robust_list, nullptr, sizeof list_);
+  for (const auto& owner : owners_) {
+    owner->list.list.next = &owner->list.list;
+    owner->dismissed.store(1);
+    owner->dismissed.notify_one();
+    if (owner->thread.joinable()) owner->thread.join();
+  }
+  ::syscall(SYS_set_robust_list, nullptr, sizeof(robust_list_head));
   struct ::sigaction action{};
   action.sa_handler = SIG_DFL;
   ::sigaction(SIGCHLD, &action, nullptr);
 }
 
-void Keeper::enlist(blob::Cell& cell) {
+// What is on a list is known here as well: the cells are in memory that tasks could write.
+Result<> Keeper::enlist(blob::Cell& cell) {
+  Owner* const owner = TRY(owner_with_room());
   auto* node = reinterpret_cast<robust_list*>(&cell.robust_next);
-  node->next = list_.list.next;
+  robust_list* const head = &owner->list.list;
+  robust_list* const next = head->next;
+  cell.word = owner->tid | FUTEX_WAITERS;
+  node->next = next;
   std::atomic_signal_fence(std::memory_order_seq_cst);  // the kernel may walk the list at any instant
-  list_.list.next = node;
+  head->next = node;
+  if (next != head) places_.at(next).previous = node;
+  places_[node] = {owner, head, next};
+  ++owner->cells;
+  return {};
 }
 
 void Keeper::dismiss(blob::Cell& cell) {
-  auto* node = reinterpret_cast<robust_list*>(&cell.robust_next);
-  for (robust_list* at = &list_.list; at->next != &list_.list; at = at->next) {
-    if (at->next != node) continue;
-    at->next = node->next;
-    return;
-  }
+  const auto found = places_.find(reinterpret_cast<robust_list*>(&cell.robust_next));
+  if (found == places_.end()) return;
+  const auto [owner, previous, next] = found->second;
+  robust_list* const head = &owner->list.list;
+  previous->next = next;
+  if (previous != head) places_.at(previous).next = next;
+  if (next != head) places_.at(next).previous = previous;
+  --owner->cells;
+  places_.erase(found);
 }
 
 void Keeper::hand_work(blob::Cell& cell) {
@@ -91,6 +145,7 @@ void Keeper::forget(pid_t tid) {
   stops_.erase(tid);
   dead_.erase(tid);
   stop_signals_.erase(tid);
+  receivers_.erase(tid);
 }
 
 void Keeper::collect() {
@@ -115,7 +170,8 @@ void Keeper::collect() {
 void Keeper::answer(pid_t tid, int status) {
   const Stop stop{status};
   if (stop.event() == 0 && stop.signal() == SIGSTOP) stop_signals_.insert(tid);
-  if (!sys::ptrace::cont(tid)) dead_.insert(tid);
+  const int deliver = stop.event() == 0 && receivers_.contains(tid) ? stop.signal() : 0;
+  if (!sys::ptrace::cont(tid, deliver)) dead_.insert(tid);
 }
 
 Result<Stop> Keeper::wait_stop(pid_t tid, Deadline deadline) {

@@ -1,7 +1,9 @@
 // Waiting for threads that the engine traces: for ptrace stops, and for programs to end.
 //
-// The keeper also owns the engine's robust futex list. Every cell's word is on it, so that the kernel
-// marks and wakes all held threads when the engine dies in whatever way.
+// The keeper also owns the engine's robust futex lists. Every cell's word is on one, so that the kernel
+// marks and wakes all held threads when the engine dies in whatever way. Kernel: a dying thread's list is
+// walked for 2048 entries (ROBUST_LIST_LIMIT), what stands behind them would sleep for ever. The engine's own
+// list takes that many; for each further so many cells there is a thread that does nothing but own a list.
 //
 // One keeper per process at a time: it owns the SIGCHLD handler and the thread's robust list, and it
 // collects the wait statuses of all children while it waits.
@@ -10,12 +12,15 @@
 #include <linux/futex.h>
 #include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "base/error.h"
 #include "parasite/blob/protocol.h"
@@ -39,9 +44,9 @@ class Keeper {
   Keeper& operator=(const Keeper&) = delete;
   ~Keeper();
 
-  // The value of an idle cell's word is this with FUTEX_WAITERS.
-  std::uint32_t owner() const { return owner_; }
-  void enlist(blob::Cell& cell);
+  // Makes the cell idle: its word is the id of the list's owner with FUTEX_WAITERS. It must not be enlisted.
+  [[nodiscard]] Result<> enlist(blob::Cell& cell);
+  // Nothing if it is not enlisted.
   void dismiss(blob::Cell& cell);
 
   // Lets the thread that waits in the cell see its command. In one system call: an engine that died between
@@ -61,6 +66,9 @@ class Keeper {
   [[nodiscard]] Result<> wait_word(const std::uint32_t& word, std::uint32_t seen, pid_t tid,
                                    Deadline deadline);
 
+  // From now on signals of this thread are delivered to it, instead of being held back.
+  void deliver_signals(pid_t tid) { receivers_.insert(tid); }
+
   bool died(pid_t tid) const { return dead_.contains(tid); }
   void forget(pid_t tid);
   // Threads that a SIGSTOP reached while they were held: it was held back, to be sent again on release.
@@ -73,10 +81,24 @@ class Keeper {
   [[nodiscard]] Result<> sleep(const std::uint32_t* word, std::uint32_t seen, std::uint32_t events,
                                Deadline deadline);
 
-  robust_list_head list_{};
-  std::uint32_t owner_ = 0;
+  // One robust list and the thread that owns it. The thread of the first is the engine's own.
+  struct Owner {
+    robust_list_head list{};
+    std::uint32_t tid = 0;
+    std::size_t cells = 0;
+    std::thread thread;
+    std::atomic<std::uint32_t> dismissed{0};  // a futex
+  };
+  static void own_list(Owner& owner, std::atomic<std::uint32_t>& tid);
+  Result<Owner*> owner_with_room();
+  std::vector<std::unique_ptr<Owner>> owners_;
+  struct Place {
+    Owner* owner;
+    robust_list *previous, *next;
+  };
+  std::unordered_map<robust_list*, Place> places_;  // of all enlisted cells
   std::uint32_t collected_ = 0;  // child events seen so far
-  std::unordered_set<pid_t> awaited_, dead_, stop_signals_;
+  std::unordered_set<pid_t> awaited_, dead_, stop_signals_, receivers_;
   std::unordered_map<pid_t, Stop> stops_;
 };
 

@@ -45,15 +45,16 @@ PuppetYard::~PuppetYard() {
   for (const std::uint32_t slot : prepared_) keeper_.dismiss(area_.cell(slot));
 }
 
-void PuppetYard::prepare(std::uint32_t slot, bool process) {
+Result<> PuppetYard::prepare(std::uint32_t slot, bool process) {
   blob::Cell& cell = area_.cell(slot);
+  keeper_.dismiss(cell);  // of a puppet that has ended
   cell = {};
-  cell.word = keeper_.owner() | FUTEX_WAITERS;
   cell.leave_by = process ? blob::Leave::kExitGroup : blob::Leave::kExitThread;
   cell.area = area_.address();
   cell.stack_top = area_.stack_top(slot);
-  keeper_.enlist(cell);
+  TRY(keeper_.enlist(cell));
   prepared_.push_back(slot);
+  return {};
 }
 
 void PuppetYard::become(std::uint32_t slot, int keep_fd) {
@@ -90,11 +91,11 @@ void PuppetYard::append_spawn(Program& program, const Puppet& child, std::uint64
   args.exit_signal = static_cast<std::uint64_t>(exit_signal);
   args.stack = area_.stack_bottom(child.slot);
   args.stack_size = area_.stack_top(child.slot) - args.stack;
-  args.set_tid_size = 1;
+  args.set_tid_size = child.ns_tid != 0 ? 1 : 0;
   const DataRef at = program.value(args);
-  program.point(at + offsetof(abi::CloneArgs, set_tid), tid);
-  program.perform(OpCode::kSpawn, format("create {}", child.name),
-                  {at, sizeof args, area_.cell_address(child.slot)}, exactly(child.ns_tid));
+  if (child.ns_tid != 0) program.point(at + offsetof(abi::CloneArgs, set_tid), tid);
+  program.perform(OpCode::kSpawn, format("create {}", child.name), {at, sizeof args, area_.cell_address(child.slot)},
+                  child.ns_tid != 0 ? exactly(child.ns_tid) : ok());
 }
 
 Result<Placed> PuppetYard::run(const Puppet& puppet, const Program& program,

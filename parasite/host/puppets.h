@@ -36,15 +36,16 @@ class PuppetYard {
 
   Area& area() { return area_; }
   Keeper& keeper() { return keeper_; }
-  // Makes a slot's cell ready for a thread that is about to be born into it.
-  void prepare(std::uint32_t slot, bool process);
+  // Makes a slot's cell ready for a thread that is about to be born into it; one whose thread has ended, again.
+  [[nodiscard]] Result<> prepare(std::uint32_t slot, bool process);
 
   // Turns the calling process (a fresh child of the engine) into the puppet of `slot`: maps the area,
   // closes every descriptor but `keep_fd`, and serves. Never returns; on failure the process exits.
   [[noreturn]] void become(std::uint32_t slot, int keep_fd);
   // Everything but the area (and what lies in `keep`) out of the address space.
   void append_unmap_all(Program& program) const;
-  // A new process (exit_signal SIGCHLD) or thread, as clone3 flags say, under the id `ns_tid`.
+  // A new process (exit_signal SIGCHLD) or thread, as clone3 flags say, under the id
+  // child.ns_tid; 0: any.
   void append_spawn(Program& program, const Puppet& child, std::uint64_t flags, int exit_signal) const;
 
   // Runs one program on one puppet.

@@ -81,14 +81,13 @@ def test_paused_before(scratch):
     container.wait_for_count(container.count() + 3)
 
 
-def test_terminal(scratch):
-    """A container with a terminal: after the restore the new terminal leads to the same shell."""
-    # An interactive shell opens /dev/tty, which is refused so far (docs/status.md).
-    container = Container(scratch / "c", ["sh", "-c", 'while read -r line; do eval "$line"; done'], terminal=True)
+def shell_on_a_terminal(scratch, arguments):
+    """A shell that a checkpoint takes from one terminal to another, with what it knows and does."""
+    container = Container(scratch / "c", arguments, terminal=True)
     first = ConsoleSocket(scratch / "c/first.sock")
     container.start(console=first)
     first.accept()
-    first.write("remembered=4711; stty rows 33 cols 99; echo set-$((1+1))\n")
+    first.write("remembered=4711; stty rows 33 cols 99; sleep 1000 & echo set-$((1+1))\n")
     first.expect("set-2")
     dumped = tasks.identities(container.pid())
     container.checkpoint(scratch / "images")
@@ -100,9 +99,37 @@ def test_terminal(scratch):
     second.write("echo it-is-$remembered; stty size\n")
     second.expect("it-is-4711")
     second.expect("33 99")
-    second.write("exit 0\n")
+    return container, second
+
+
+def test_terminal(scratch):
+    """A container with a terminal: after the restore the new terminal leads to the same shell."""
+    container, terminal = shell_on_a_terminal(scratch, ["sh", "-c", 'while read -r line; do eval "$line"; done'])
+    terminal.write("exit 0\n")
     victim.wait_until(lambda: container.pid() is None, "the shell exits")
-    second.close()
+    terminal.close()
+
+
+def test_interactive_shell(scratch):
+    """runc's own default, an interactive shell: its jobs, its terminal and its keys still work."""
+    container, terminal = shell_on_a_terminal(scratch, ["sh"])
+    terminal.write("jobs\n")
+    terminal.expect("sleep 1000")
+    terminal.write("sleep 1001\n")
+    victim.wait_until(lambda: foreground_is(container, "sleep"), "the shell runs a command in the foreground")
+    terminal.write("\x03")
+    victim.wait_until(lambda: not foreground_is(container, "sleep"), "the key interrupts the command")
+    terminal.write("echo interrupted-$?\n")
+    terminal.expect("interrupted-130")
+    terminal.write("exit 0\n")
+    victim.wait_until(lambda: container.pid() is None, "the shell exits")
+    terminal.close()
+
+
+def foreground_is(container, comm):
+    """Whether the foreground group of the init process's terminal is led by `comm`."""
+    group = int(pathlib.Path(f"/proc/{container.pid()}/stat").read_text().rpartition(")")[2].split()[5])
+    return group > 0 and pathlib.Path(f"/proc/{group}/comm").read_text().strip() == comm
 
 
 def test_stdio_pipes(scratch):

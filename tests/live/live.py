@@ -7,6 +7,9 @@
   restore         dump, restore, go on
   leave_running   dump with --leave-running: the victim must be exactly as it was; then it goes on
   rounds          three times dump and restore, with an image of each round kept
+  pre_dump        three pre-dumps, each on top of the one before, then dump on top of these, restore, go on
+  snapshots       the same with dumps --leave-running in place of the pre-dumps; earlier pages that were replaced are
+                  dropped from the images
   refused         the dump must fail, say why in one complete line, and leave the victim exactly as it was
   to_reference    dumped by ours, restored by $REFERENCE_CRIU
   from_reference  dumped by $REFERENCE_CRIU, restored by ours
@@ -47,6 +50,27 @@ def dump_and_restore(man, images, dumper, restorer):
         expect_unchanged(before, man.root_pid, "after the restore", at_rest=False)
 
 
+def build_on(man, images, first, *arguments):
+    """Three rounds of the action `first`, a dump on top of them, and the restore of that."""
+    before = tasks.stable_snapshot(man.root_pid)
+    tasks.flags_of_no_interest.add("uw")  # that memory is tracked shows, as long as it is
+    for number in range(1, 4):
+        parent = ["--prev-images-dir", f"../{number - 1}"] if number > 1 else []
+        engine.Engine(engine.ours(), images / str(number)).run(first, "-t", str(man.root_pid), "--track-mem", *parent,
+                                                               *arguments, *man.dump_arguments)
+        if not man.moving:
+            expect_unchanged(before, man.root_pid, f"after {first} {number}", at_rest=False)
+    dumped = tasks.identities(man.root_pid)
+    last = images / "4"
+    tasks.flags_of_no_interest.remove("uw")
+    man.dump_arguments += ["--track-mem", "--prev-images-dir", "../3", *[a for a in arguments if a != "--leave-running"]]
+    engine.Engine(engine.ours(), last).dump(man.root_pid, *man.dump_arguments)
+    victim.wait_until_gone(dumped)
+    man.root_pid = restore(engine.Engine(engine.ours(), last), man, [pid for pid, _ in dumped])
+    if not man.moving:
+        expect_unchanged(before, man.root_pid, "after the restore", at_rest=False)
+
+
 def run(man, mode, images):
     man.start()
     verdict = man.verdict()
@@ -67,6 +91,10 @@ def run(man, mode, images):
     elif mode == "rounds":
         for number in range(1, 4):
             dump_and_restore(man, images / str(number), ours, ours)
+    elif mode == "pre_dump":
+        build_on(man, images, "pre-dump")
+    elif mode == "snapshots":
+        build_on(man, images, "dump", "--leave-running", "--auto-dedup")
     elif mode == "to_reference":
         dump_and_restore(man, images / "1", ours, reference)
     elif mode == "from_reference":
@@ -78,7 +106,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--flavour", choices=["host", "namespaces"], default="host")
     parser.add_argument("--mode", default="restore",
-                        choices=["native", "restore", "refused", "leave_running", "rounds", "to_reference", "from_reference"])
+                        choices=["native", "restore", "refused", "leave_running", "rounds", "pre_dump", "snapshots", "to_reference",
+                                 "from_reference"])
     parser.add_argument("--moving", action="store_true", help="the workload's tasks change by themselves; leave /proc out")
     parser.add_argument("--option", action="append", default=[], help="an option of dump and restore that the workload needs")
     parser.add_argument("--nest", type=pathlib.Path, help="the launcher that makes the namespaces")

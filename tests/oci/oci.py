@@ -114,25 +114,28 @@ def test_bind_mounts(scratch):
 
 def test_network_namespace(scratch):
     """A network namespace of the configuration is left alone by both: addresses in it stay as they are."""
-    name = f"dormouse-{os.getpid()}"
-    run(["ip", "netns", "add", name])
+    # `ip netns` would leave a mount of its own behind.
+    network = scratch / "network"
+    network.touch()
+    run(["unshare", f"--net={network}", "true"])
     try:
         def join(config):
             for one in config["linux"]["namespaces"]:
                 if one["type"] == "network":
-                    one["path"] = f"/run/netns/{name}"
-        run(["ip", "-n", name, "address", "add", "10.1.2.3/32", "dev", "lo"])
+                    one["path"] = str(network)
+        inside = ["nsenter", f"--net={network}"]
+        run([*inside, "ip", "address", "add", "10.1.2.3/32", "dev", "lo"])
         container = counter(scratch, change=join)
         checkpoint_and_wait(container, scratch / "images")
         container.command("delete", container.id)
         restored = Restored(container)
         restored.restore(scratch / "images")
-        expect(os.stat(f"/proc/{restored.pid()}/ns/net").st_ino == os.stat(f"/run/netns/{name}").st_ino,
+        expect(os.stat(f"/proc/{restored.pid()}/ns/net").st_ino == os.stat(network).st_ino,
                "the container is not in the given network namespace")
-        expect("10.1.2.3" in run(["ip", "-n", name, "address"]), "the address is gone")
+        expect("10.1.2.3" in run([*inside, "ip", "address"]), "the address is gone")
         restored.delete()
     finally:
-        run(["ip", "netns", "del", name])
+        run(["umount", str(network)])
 
 
 def test_limits(scratch):

@@ -70,6 +70,14 @@ def _unsupported(scratch, name, *mentioned):
     expect_pass(man)
 
 
+def test_landlock(scratch):
+    return _unsupported(scratch, "landlock", ("Landlock", "thread "))
+
+
+def test_timer_of_a_thread(scratch):
+    return _unsupported(scratch, "timer_of_a_thread", ("CPU time of one thread", "timer 0"))
+
+
 def test_io_uring(scratch):
     return _unsupported(scratch, "io_uring", ("io_uring", "descriptor 3"))
 
@@ -80,6 +88,22 @@ def test_bpf_program(scratch):
 
 def test_userfaultfd(scratch):
     return _unsupported(scratch, "userfaultfd", ("userfaultfd", "descriptor 3"))
+
+
+def test_socket_to_outside(scratch):
+    return _unsupported(scratch, "socket_to_outside", ("descriptor 3", "belongs to nobody among the tasks", "--external unix["))
+
+
+def test_connection_not_accepted_with_data(scratch):
+    return _unsupported(scratch, "connection_not_accepted", ("not accepted yet", "let the listener accept"))
+
+
+def test_system_v_memory_of_the_node(scratch):
+    return _unsupported(scratch, "system_v_memory", ("System V shared memory", "ipc namespace"))
+
+
+def test_inherited_aio_ring(scratch):
+    return _unsupported(scratch, "inherited_aio_ring", ("aio ring", "what is left of another's"))
 
 
 def test_all_blockers_are_told(scratch):
@@ -228,6 +252,169 @@ def test_changed_file(scratch):
     restore_is_refused(man, images, ("plain", str(len(good)), str(len(good) + 4)), owner=False)
     file.write_bytes(good)
     restore_and_pass(man, images)
+
+
+def with_other_cpu(record):
+    """cpuinfo.img as a CPU would have it whose extended registers take one byte: in its one entry, a field that
+    stands there twice counts with its last value."""
+    def number(value):
+        return bytes([value & 0x7f | 0x80]) + number(value >> 7) if value > 0x7f else bytes([value])
+    magics, message = record[:8], record[12:]
+    at, size = 1, 0
+    while True:
+        size |= (message[at] & 0x7f) << 7 * (at - 1)
+        at += 1
+        if message[at - 1] < 0x80:
+            break
+    expect(message[0] == 0x0a and at + size == len(message), "cpuinfo.img is not one entry")
+    entry = message[at:] + bytes([9 << 3, 1])
+    message = b"\x0a" + number(len(entry)) + entry
+    return magics + len(message).to_bytes(4, "little") + message
+
+
+def test_other_cpu(scratch):
+    """The CPU was recorded, and is another one here: refused, unless that is not to be checked."""
+    man = start(workload("registers_general"), scratch / "victim")
+    images = scratch / "images"
+    dump(man, images, "--cpu-cap=all")
+    record = images / "cpuinfo.img"
+    (images / "dormouse.json").unlink()
+    good = record.read_bytes()
+    record.unlink()
+    restore_is_refused(man, images, ("cpuinfo.img", "--cpu-cap"), arguments=[*man.restore_arguments, "--cpu-cap=fpu"],
+                       owner=False)
+    record.write_bytes(with_other_cpu(good))
+    restore_is_refused(man, images, ("CPU", "extended registers", "--cpu-cap"),
+                       arguments=[*man.restore_arguments, "--cpu-cap=fpu"], owner=False)
+    restore_and_pass(man, images, "--cpu-cap=^fpu")
+
+
+def pre_dump(man, images, *arguments):
+    engine.Engine(engine.ours(), images).run("pre-dump", "-t", str(man.root_pid), *man.dump_arguments, *arguments)
+
+
+def wardens_of(pid):
+    """Processes that keep this task's tracking alive."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "comm").read_text() != "dormouse-track\n":
+                continue
+            for fd in (process / "fdinfo").iterdir():
+                if f"Pid:\t{pid}\n" in fd.read_text():
+                    found.append(int(process.name))
+        except OSError:
+            pass
+    return found
+
+
+def pages_in(images):
+    return sum(file.stat().st_size for file in images.glob("pages-*.img")) // 4096
+
+
+def test_tracking_ends(scratch):
+    """A dump that does not ask for tracking leaves nothing of an earlier pre-dump's, in the task or beside it."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
+    pre_dump(man, scratch / "1")
+    expect(wardens_of(man.root_pid), "nobody keeps the tracking alive")
+    expect("uw" in str(tasks.mappings(man.root_pid)), "nothing is tracked")
+    dump_arguments = ["--leave-running"]
+    engine.Engine(engine.ours(), scratch / "2").dump(man.root_pid, *dump_arguments, *man.dump_arguments)
+    harness.expect_unchanged(before, man.root_pid, "after a dump with --leave-running")
+    expect(not wardens_of(man.root_pid), "somebody still keeps tracking alive")
+    expect_pass(man)
+
+
+def test_tracking_is_cut_off(scratch):
+    """The process that keeps tracking alive is killed: the next dump saves everything again, and is right."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    for warden in wardens_of(man.root_pid):
+        os.kill(warden, 9)
+    victim.wait_until(lambda: not wardens_of(man.root_pid), "the keeper of tracking is gone")
+    dump(man, scratch / "2", "--track-mem", "--prev-images-dir", "../1")
+    expect(pages_in(scratch / "2") >= pages_in(scratch / "1"), "pages were left to the parent without tracking")
+    restore_and_pass(man, scratch / "2")
+
+
+def test_parent_of_another_time(scratch):
+    """A parent that is not the last one tracked: nothing is left to it."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    pre_dump(man, scratch / "2", "--prev-images-dir", "../1")
+    expect(pages_in(scratch / "2") < 100, f"{pages_in(scratch / '2')} pages were saved again")
+    dump(man, scratch / "3", "--track-mem", "--prev-images-dir", "../1")
+    expect(pages_in(scratch / "3") >= pages_in(scratch / "1"), "pages were left to a parent that is too old")
+    shutil.rmtree(scratch / "1")
+    restore_and_pass(man, scratch / "3")
+
+
+def chain(scratch):
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    pre_dump(man, scratch / "2", "--prev-images-dir", "../1")
+    dump(man, scratch / "3", "--track-mem", "--prev-images-dir", "../2")
+    return man, scratch / "3"
+
+
+def test_wrong_parent(scratch):
+    """The images a checkpoint builds on are missing, others, damaged, or not whole: each is named before anything is
+    made, and with the right ones it restores."""
+    man, images = chain(scratch)
+    parent, oldest = scratch / "2", scratch / "1"
+    restore_is_refused(man, parent, ("dormouse.json", "pre-dump"), owner=False)
+    parent.rename(scratch / "away")
+    restore_is_refused(man, images, ("parent", "ENOENT"), owner=False)
+    shutil.copytree(oldest, parent, symlinks=True)
+    restore_is_refused(man, images, ("parent", "generation"), owner=False)
+    shutil.rmtree(parent)
+    (scratch / "away").rename(parent)
+    (parent / "parent").unlink()
+    restore_is_refused(man, images, ("parent/parent", "missing"), owner=False)
+    (parent / "parent").symlink_to("../3")
+    restore_is_refused(man, images, ("parent/parent", "chain"), owner=False)
+    (parent / "parent").unlink()
+    (parent / "parent").symlink_to("../1")
+    manifest = (oldest / "dormouse.json").read_bytes()
+    (oldest / "dormouse.json").unlink()
+    restore_is_refused(man, images, ("parent/parent", "dormouse.json"), owner=False)
+    (oldest / "dormouse.json").write_bytes(manifest)
+    pages = oldest / "pages-1.img"
+    good = pages.read_bytes()
+    pages.write_bytes(good[:len(good) // 2] + bytes([good[len(good) // 2] ^ 1]) + good[len(good) // 2 + 1:])
+    restore_is_refused(man, images, ("parent/parent/pages-1.img", "checksum"), owner=False)
+    pages.write_bytes(good)
+    restore_and_pass(man, images)
+
+
+def test_dropped_pages(scratch):
+    """Pages that a later dump has too are dropped by dedup; the parent serves as such, and not alone. A restore with
+    --auto-dedup uses the images up, and they say so."""
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    first, second = scratch / "1", scratch / "2"
+    engine.Engine(engine.ours(), first).dump(man.root_pid, "--leave-running", "--track-mem", *man.dump_arguments)
+    dump(man, second, "--track-mem", "--prev-images-dir", "../1")
+    engine.Engine(engine.ours(), second).run("dedup")
+    restore_is_refused(man, first, ("dormouse.json", "later checkpoint"), owner=False)
+    man.root_pid = engine.Engine(engine.ours(), second).restore("--auto-dedup", *man.restore_arguments)
+    expect_pass(man)
+    left = sum(file.stat().st_blocks for images in (first, second) for file in images.glob("pages-*.img"))
+    expect(left == 0, f"{left} blocks are left of the page files")
+    restore_is_refused(man, second, ("dormouse.json", "dropped"), owner=False)
+
+
+def test_pre_dump_into_its_parent(scratch):
+    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    for path, words in ((".", "directory of its own"), ("../absent", "ENOENT")):
+        try:
+            pre_dump(man, scratch / "1", "--prev-images-dir", path)
+        except engine.Failed as failure:
+            check_lines(failure, ("parent images", words))
+        else:
+            raise Wrong("the pre-dump succeeded")
+    expect_pass(man)
 
 
 if __name__ == "__main__":

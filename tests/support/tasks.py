@@ -67,6 +67,11 @@ def tree(root):
     return found
 
 
+# Soft-dirty is no state of the task, nor is whether the kernel counts the mapping as committed
+# memory (ac): a restore may have had to write to a mapping that is read-only now.
+flags_of_no_interest = {"sd", "ac"}
+
+
 def mappings(pid):
     """(from, to, what) of each mapping; neighbours that differ in nothing count as one."""
     out = []
@@ -83,9 +88,7 @@ def mappings(pid):
             path = path.removeprefix("/memfd:") if path.startswith("/memfd:/dev/zero") else path
             out.append([int(start, 16), int(end, 16), perms, offset if inode != "0" else None, device, inode, path, ""])
         elif line.startswith("VmFlags:"):
-            # Soft-dirty is no state of the task, nor is whether the kernel counts the mapping as committed
-            # memory (ac): a restore may have had to write to a mapping that is read-only now.
-            flags = [flag for flag in line.split()[1:] if flag not in ("sd", "ac")]
+            flags = [flag for flag in line.split()[1:] if flag not in flags_of_no_interest]
             out[-1][7] = " ".join(flags)
     merged = []
     for mapping in out:

@@ -1,0 +1,26 @@
+// Write protection of another process's memory, lifted by the kernel itself at the first write to a page
+// (UFFD_FEATURE_WP_ASYNC, Linux 6.7): pages without it have been written to (kernel/pagemap.h).
+//
+// `fd` is a userfaultfd made by the process whose memory is meant, in its program or otherwise; what is asked
+// of it here acts on that process's memory, whoever asks. When its last duplicate is closed, all protection
+// is gone.
+#pragma once
+
+#include <cstdint>
+
+#include "base/error.h"
+
+namespace dormouse::sys {
+
+// Faults of the kernel need no privilege this way; asynchronous protection does not report any (Linux 5.11).
+inline constexpr int kUserfaultfdUserModeOnly = 1;
+
+// Once, before anything else.
+[[nodiscard]] Result<> userfaultfd_begin_async(int fd);
+// From now on pages of [start, end) can be write-protected. EPERM: the mapping can never be written. EBUSY:
+// it belongs to another userfaultfd. A range registered already stays as it is.
+[[nodiscard]] Result<> userfaultfd_register(int fd, std::uint64_t start, std::uint64_t end);
+// Takes the protection off all pages.
+[[nodiscard]] Result<> userfaultfd_unprotect(int fd, std::uint64_t start, std::uint64_t end);
+
+}  // namespace dormouse::sys
