@@ -279,12 +279,12 @@ Result<> Checkpoint::ask_tasks() {
 
   parasite::Batch about_memory(*keeper_);
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    subjects_[i].space.ask(memory[i]);
+    subjects_[i].space.ask(memory[i], subjects_[i].held.area());
     TRY(about_memory.add(subjects_[i].held, subjects_[i].held.leader(), memory[i]));
   }
   TRY(about_memory.run());
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    subjects_[i].space.take(about_memory.placed(i));
+    TRY(subjects_[i].space.take(about_memory.placed(i), subjects_[i].dir, subjects_[i].held.area()));
     subjects_[i].held.area().rewind();
     blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/memfd.h>
+#include <sys/mman.h>
 
 #include <bit>
 #include <cerrno>
@@ -48,7 +49,7 @@ bool is_anonymous(const pb::memfd_inode_entry& inode) {
 Result<Fd> create(const pb::memfd_inode_entry& inode) {
   const std::uint32_t huge = inode.hugetlb_flag();
   // It has no other maker than mmap().
-  if (is_anonymous(inode)) return make_shared_memory(inode.size(), huge ? huge & ~std::uint32_t{MFD_HUGETLB} : 0, huge != 0);
+  if (is_anonymous(inode)) return make_shared_memory(inode.size(), huge ? MAP_HUGETLB | (huge & ~std::uint32_t{MFD_HUGETLB}) : 0);
   std::uint32_t flags = huge | (inode.seals() == F_SEAL_SEAL ? 0 : MFD_ALLOW_SEALING);
   // Said either way, since what is meant without is a setting of the node (vm.memfd_noexec).
   const std::uint32_t exec = inode.seals() & kSealExec ? kNoExecSeal : kExec;

@@ -1,6 +1,7 @@
 #include "engine/files/regular_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/major.h>
 #include <sys/sysmacros.h>
 
@@ -39,6 +40,7 @@ int RegularFile::type() const { return pb::REG; }
 bool RegularFile::matches(const OpenFile& file) const {
   if (!file.link.starts_with('/')) return false;
   const mode_t mode = file.stat.st_mode;
+  if (file.fs_type == SECRETMEM_MAGIC) return false;
   return file.path_only() || S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || is_memory_device(file);
 }
 

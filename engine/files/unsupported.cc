@@ -50,6 +50,8 @@ Error unsupported_file(const OpenFile& file) {
   for (const Explanation& known : kByLink)
     if (file.link.starts_with(known.prefix))
       return file.blocked(std::string(known.reason), std::string(known.remedy));
+  if (file.fs_type == SECRETMEM_MAGIC)
+    return file.blocked("is secret memory, out of everybody else's reach by design", "close it before the checkpoint");
   if (file.fs_type == NSFS_MAGIC)
     return file.blocked("is a namespace, which is not supported yet", "close it before the checkpoint");
   return file.blocked(format("is a kind of file that cannot be saved (mode 0{:o})", file.stat.st_mode),

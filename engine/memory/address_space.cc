@@ -5,11 +5,15 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include <cerrno>
+
 #include "base/format.h"
 #include "engine/ipc/aio_ring.h"
+#include "engine/memory/memory_attributes.h"
 #include "engine/memory/page_tracking.h"
 #include "engine/memory/shared_pages.h"
 #include "engine/memory/vma_kind.h"
+#include "images/own_types.h"
 #include "kernel/pagemap.h"
 
 namespace dormouse::engine {
@@ -58,6 +62,7 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
     else
       space.vmas_.push_back(std::move(*entry));
   }
+  note_sealed(space.maps_, space.attributes_);
   TRY_OR(space.find_guards(dir, features), std::move(e).owner(task.name()));
   return space;
 }
@@ -73,7 +78,8 @@ Result<> AddressSpace::find_guards(const proc::ProcDir& dir, const sys::Features
   return {};
 }
 
-void AddressSpace::ask(parasite::Program& program) {
+void AddressSpace::ask(parasite::Program& program, const parasite::Area& area) {
+  lock_ = ask_lock_future(program, area.address());
   brk_ = program.call("ask for the program break", SYS_brk, {0});
   dumpable_ = program.call("ask whether dumpable", SYS_prctl, {PR_GET_DUMPABLE});
   thp_ = program.call("ask about huge pages", SYS_prctl, {PR_GET_THP_DISABLE, 0, 0, 0, 0});
@@ -84,7 +90,10 @@ void AddressSpace::ask(parasite::Program& program) {
   }
 }
 
-void AddressSpace::take(const parasite::Placed& placed) {
+Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area) {
+  if (placed.result(lock_) == -EINVAL)
+    for (const auto maps = TRY(dir.smaps()); const proc::Vma& vma : maps)
+      if (vma.start <= area.address() && area.address() < vma.end) note_lock_future(vma, attributes_);
   for (const auto& [asked, ring] : rings_) {
     if (placed.result(asked) == 0) *image_.add_aios() = ring;
     else dead_rings_.push_back(ring);
@@ -92,6 +101,7 @@ void AddressSpace::take(const parasite::Placed& placed) {
   image_.set_mm_brk(static_cast<std::uint64_t>(placed.result(brk_)));
   image_.set_dumpable(static_cast<std::int32_t>(placed.result(dumpable_)));
   image_.set_thp_disabled(placed.result(thp_) != 0);
+  return {};
 }
 
 namespace {
@@ -129,6 +139,8 @@ Result<> AddressSpace::write(DumpContext& context, const Task& task) {
     return fail(Error::unsupported("it is not a context of this process, but what is left of another's")
                     .object(format("aio ring at {:x}", ring.id())).owner(task.name()).remedy("unmap it before the checkpoint"));
   for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
+  if (attributes_.sealed_size() != 0 || attributes_.has_lock_future())
+    TRY(context.out.write(images::kDormouseMemory, task.ns_pid, attributes_));
   return context.out.write(images::kMm, task.ns_pid, image_);
 }
 

@@ -8,6 +8,7 @@
 
 #include "engine/dump_context.h"
 #include "engine/files/files_dump.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/memory.pb.h"
 #include "kernel/features.h"
 #include "kernel/proc/directory.h"
@@ -28,8 +29,8 @@ class AddressSpace {
   std::span<const pb::vma_entry> vmas() const { return vmas_; }
 
   // What only the task knows: appends to its leader's program, then takes the answers.
-  void ask(parasite::Program& program);
-  void take(const parasite::Placed& placed);
+  void ask(parasite::Program& program, const parasite::Area& area);
+  [[nodiscard]] Result<> take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area);
 
   // Registers the executable and the mapped files, those of memory (memfds) apart from and before the others: shared
   // anonymous memory that somebody has open or maps as a file is one too.
@@ -44,7 +45,8 @@ class AddressSpace {
   std::vector<proc::Vma> maps_;
   std::vector<pb::vma_entry> vmas_;
   pb::mm_entry image_;
-  parasite::OpRef brk_, dumpable_, thp_;
+  pb::memory_attributes_entry attributes_;
+  parasite::OpRef brk_, dumpable_, thp_, lock_;
   std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one
   std::vector<pb::aio_ring_entry> dead_rings_;
 };

@@ -20,10 +20,13 @@ bool may_inherit(const pb::vma_entry& vma) {
   return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
 }
 
-bool same_private_mapping(const pb::vma_entry& a, const pb::vma_entry& b) {
-  return a.start() == b.start() && a.end() == b.end() && a.status() == b.status() &&
-         ((a.flags() ^ b.flags()) & ~kLocks) == 0 && a.pgoff() == b.pgoff() && a.shmid() == b.shmid() &&
-         ((a.madv() ^ b.madv()) & kEarlyAdvice) == 0;
+// The child's mapping is what is left of the parent's: after munmap() or mprotect() of a part, all of it or a piece.
+bool is_piece_of(const pb::vma_entry& child, const pb::vma_entry& parent) {
+  const bool has_offset = parent.status() & (s::kFilePrivate | s::kFileShared);
+  return parent.start() <= child.start() && child.end() <= parent.end() && child.status() == parent.status() &&
+         ((child.flags() ^ parent.flags()) & ~kLocks) == 0 && child.shmid() == parent.shmid() &&
+         (!has_offset || child.pgoff() - parent.pgoff() == child.start() - parent.start()) &&
+         ((child.madv() ^ parent.madv()) & kEarlyAdvice) == 0;
 }
 
 }  // namespace
@@ -34,28 +37,35 @@ std::vector<const pb::vma_entry*> inherited_mappings(const pb::mm_entry& parent,
   // Both are in ascending order, but for the guards behind.
   auto at = parent.vmas().begin();
   for (const pb::vma_entry& vma : child.vmas()) {
-    const pb::vma_entry* same = nullptr;
+    const pb::vma_entry* origin = nullptr;
     if (may_inherit(vma)) {
-      while (at != parent.vmas().end() && !is_guard(*at) && at->start() < vma.start()) ++at;
-      if (at != parent.vmas().end() && may_inherit(*at) && same_private_mapping(vma, *at)) same = &*at;
+      while (at != parent.vmas().end() && !is_guard(*at) && at->end() <= vma.start()) ++at;
+      if (at != parent.vmas().end() && may_inherit(*at) && is_piece_of(vma, *at)) origin = &*at;
     }
-    found.push_back(same);
+    found.push_back(origin);
   }
   return found;
 }
 
-std::vector<AddressRange> foreign_mappings(const pb::mm_entry& parent,
-                                    const std::vector<const pb::vma_entry*>& inherited) {
+std::vector<AddressRange> foreign_mappings(const pb::mm_entry& parent, const pb::mm_entry& child,
+                                           const std::vector<const pb::vma_entry*>& inherited) {
   std::vector<AddressRange> foreign;
-  auto at = inherited.begin();
+  const auto add = [&](std::uint64_t start, std::uint64_t end) {
+    if (start == end) return;
+    if (!foreign.empty() && foreign.back().end == start) foreign.back().end = end;
+    else foreign.push_back({start, end});
+  };
+  std::size_t i = 0;
   for (const pb::vma_entry& vma : parent.vmas()) {
     if ((vma.status() & s::kVsyscall) || is_guard(vma)) continue;
-    while (at != inherited.end() && (*at == nullptr || (*at)->start() < vma.start())) ++at;
-    if (at != inherited.end() && *at == &vma) continue;
-    if (!foreign.empty() && foreign.back().end == vma.start())
-      foreign.back().end = vma.end();
-    else
-      foreign.push_back({vma.start(), vma.end()});
+    std::uint64_t start = vma.start();
+    for (; i < inherited.size() && (inherited[i] == nullptr || inherited[i] == &vma); ++i) {
+      if (inherited[i] == nullptr) continue;
+      const pb::vma_entry& piece = child.vmas(static_cast<int>(i));
+      add(start, piece.start());
+      start = piece.end();
+    }
+    add(start, vma.end());
   }
   return foreign;
 }

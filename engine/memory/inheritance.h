@@ -11,13 +11,13 @@
 
 namespace dormouse::engine {
 
-// Parallel to the child's records: the parent's mapping that a fork makes into it, or null. Locks are no
+// Parallel to the child's records: the parent's mapping of which a fork makes it, all or a piece, or null. Locks are no
 // obstacle: a fork drops them.
 std::vector<const pb::vma_entry*> inherited_mappings(const pb::mm_entry& parent, const pb::mm_entry& child);
 
-// The parent's mappings that are none of the child's.
-std::vector<AddressRange> foreign_mappings(const pb::mm_entry& parent,
-                                    const std::vector<const pb::vma_entry*>& inherited);
+// What the parent has mapped and the child has not from there.
+std::vector<AddressRange> foreign_mappings(const pb::mm_entry& parent, const pb::mm_entry& child,
+                                           const std::vector<const pb::vma_entry*>& inherited);
 
 // Pages within `inherited` (ascending) that the parent has and the child has not: they are to be dropped, or
 // they would be the parent's in the child as well.

@@ -27,14 +27,35 @@ TEST(Inheritance, MappingsThatAreTheSameComeAlongAndTheOthersAreForeign) {
   add(parent, 0x3000, 0x5000);
   add(parent, 0x8000, 0x9000, s::kRegular | s::kAnonShared);
   add(child, 0x1000, 0x2000);
-  add(child, 0x3000, 0x4000);  // shorter
+  add(child, 0x3000, 0x6000);  // longer
   add(child, 0x8000, 0x9000, s::kRegular | s::kAnonShared);
   const auto inherited = inherited_mappings(parent, child);
   ASSERT_EQ(inherited.size(), 3u);
   EXPECT_EQ(inherited[0], &parent.vmas(0));
   EXPECT_EQ(inherited[1], nullptr);
   EXPECT_EQ(inherited[2], nullptr);
-  EXPECT_EQ(foreign_mappings(parent, inherited), (std::vector<AddressRange>{{0x2000, 0x5000}, {0x8000, 0x9000}}));
+  EXPECT_EQ(foreign_mappings(parent, child, inherited), (std::vector<AddressRange>{{0x2000, 0x5000}, {0x8000, 0x9000}}));
+}
+
+TEST(Inheritance, PiecesOfAMappingComeAlongAndTheRestIsForeign) {
+  pb::mm_entry parent, child;
+  add(parent, 0x1000, 0x9000);
+  pb::vma_entry* file = add(parent, 0x9000, 0xc000, s::kRegular | s::kFilePrivate);
+  file->set_pgoff(0x5000);
+  add(child, 0x2000, 0x3000);
+  add(child, 0x3000, 0x5000);
+  add(child, 0x6000, 0x7000)->set_flags(MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN);  // something else
+  add(child, 0xa000, 0xb000, s::kRegular | s::kFilePrivate)->set_pgoff(0x6000);
+  add(child, 0xb000, 0xc000, s::kRegular | s::kFilePrivate)->set_pgoff(0x6000);  // of another place in the file
+  const auto inherited = inherited_mappings(parent, child);
+  ASSERT_EQ(inherited.size(), 5u);
+  EXPECT_EQ(inherited[0], &parent.vmas(0));
+  EXPECT_EQ(inherited[1], &parent.vmas(0));
+  EXPECT_EQ(inherited[2], nullptr);
+  EXPECT_EQ(inherited[3], file);
+  EXPECT_EQ(inherited[4], nullptr);
+  EXPECT_EQ(foreign_mappings(parent, child, inherited),
+            (std::vector<AddressRange>{{0x1000, 0x2000}, {0x5000, 0xa000}, {0xb000, 0xc000}}));
 }
 
 TEST(Inheritance, LocksAreNoObstacleButAdviceIs) {
@@ -62,7 +83,7 @@ TEST(Inheritance, GuardsBehindTheMappingsAreNoMappings) {
   const auto inherited = inherited_mappings(parent, child);
   EXPECT_EQ(inherited[0], &parent.vmas(1));
   EXPECT_EQ(inherited[1], nullptr);
-  EXPECT_EQ(foreign_mappings(parent, inherited), (std::vector<AddressRange>{{0x1000, 0x3000}}));
+  EXPECT_EQ(foreign_mappings(parent, child, inherited), (std::vector<AddressRange>{{0x1000, 0x3000}}));
 }
 
 // Page by page, as slow and as plain as can be.

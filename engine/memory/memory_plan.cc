@@ -161,7 +161,7 @@ void MemoryPlan::choose_sources(const Origin& origin) {
     sources_.push_back(source);
   }
   if (!from) return;
-  unmap_ = foreign_mappings(*from->mm, inherited);
+  unmap_ = foreign_mappings(*from->mm, *task_->mm, inherited);
   if (origin.vdso->proxied)
     unmap_.push_back({origin.vdso->map_at, origin.vdso->map_at + origin.vdso->map_bytes});
 }

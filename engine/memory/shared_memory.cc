@@ -17,15 +17,21 @@ namespace dormouse::engine {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
+// Of those that mapped it: what made the object what it is.
+constexpr std::uint32_t kObjectFlags = MAP_HUGETLB | 0x3fu << MAP_HUGE_SHIFT | MAP_NORESERVE;
 
 }  // namespace
 
 // A memfd would show another name in /proc/PID/maps.
-Result<Fd> make_shared_memory(std::uint64_t bytes, std::uint32_t size_flag, bool huge) {
-  const int flags = MAP_SHARED | MAP_ANONYMOUS | (huge ? MAP_HUGETLB | static_cast<int>(size_flag) : 0);
-  const auto mapping = TRY(sys::Mapping::map(-1, bytes, PROT_READ | PROT_WRITE, flags));
+Result<Fd> make_shared_memory(std::uint64_t bytes, std::uint32_t more_flags) {
+  const int flags = MAP_SHARED | MAP_ANONYMOUS | static_cast<int>(more_flags);
+  const std::uint64_t unit = page_bytes_of(more_flags);
+  const std::uint64_t mapped = std::max((bytes + unit - 1) / unit, std::uint64_t{1}) * unit;
+  const auto mapping = TRY(sys::Mapping::map(-1, mapped, PROT_READ | PROT_WRITE, flags));
   const auto start = reinterpret_cast<std::uint64_t>(mapping.data());
-  return sys::openat(AT_FDCWD, format("/proc/self/map_files/{:x}-{:x}", start, start + bytes), O_RDWR);
+  Fd object = TRY(sys::openat(AT_FDCWD, format("/proc/self/map_files/{:x}-{:x}", start, start + mapped), O_RDWR));
+  if (bytes != mapped) TRY(sys::ftruncate(object.get(), bytes));
+  return object;
 }
 
 // A window at a time, so that the engine's own memory stays small whatever the object's size.
@@ -84,8 +90,7 @@ Result<SharedMemory> SharedMemory::make(const RestoreContext& context) {
       shared.pages_ += (run.end - run.start) / kPage;
     }
     const std::string name = format("shared memory {}", shmid);
-    const bool huge = kind.flags & MAP_HUGETLB;
-    Fd object = TRY_OR(make_shared_memory(kind.bytes, kind.flags & (0x3fu << MAP_HUGE_SHIFT), huge), std::move(e).object(name));
+    Fd object = TRY_OR(make_shared_memory(kind.bytes, kind.flags & kObjectFlags), std::move(e).object(name));
     TRY_OR(fill_shared_memory(object.get(), kind.bytes, image, context), std::move(e).object(name));
     shared.objects_.emplace(shmid, std::move(object));
   }

@@ -52,7 +52,7 @@ Result<> refuse_unsupported(const Vma& vma) {
   const auto has = [&](VmFlag flag) { return vma.flags.has(flag); };
   if (vma.name.starts_with("anon_inode:[io_uring]"))
     return refuse(vma, "io_uring rings cannot be saved", "close the ring before the checkpoint");
-  if (vma.name.starts_with("/secretmem"))
+  if (vma.name == "/secretmem (deleted)" && vma.device_major == 0)
     return refuse(vma, "secret memory is out of everybody else's reach by design", "unmap it first");
   if (vma.name.starts_with("[uprobes]"))
     return refuse(vma, "a uprobe is active in this task", "remove the probe before the checkpoint");
@@ -61,8 +61,10 @@ Result<> refuse_unsupported(const Vma& vma) {
   if (has(VmFlag::kUffdMissing) || has(VmFlag::kUffdWriteProtect) || has(VmFlag::kUffdMinor))
     return refuse(vma, "the memory is handled through a userfaultfd", "unregister it before the checkpoint");
   if (has(VmFlag::kShadowStack)) return refuse(vma, "shadow stacks cannot be saved yet", "disable them (GLIBC_TUNABLES)");
-  if (has(VmFlag::kSealed) && !vma.name.starts_with("["))
-    return refuse(vma, "the mapping is sealed (mseal) and could not be sealed again", "not supported");
+  // One that can be executed and nothing else has a key of the kernel's choice.
+  if (vma.protection_key != 0 && (vma.readable || vma.writable))
+    return refuse(vma, "the memory has a protection key, which is part of the processor's state and cannot be given again yet",
+                  "give it key 0 with pkey_mprotect() before the checkpoint");
   if ((has(VmFlag::kIo) || has(VmFlag::kPfnMap)) && !vma.name.starts_with("[vvar"))
     return refuse(vma, "it maps a device's memory", "unmap the device before the checkpoint");
   return {};

@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "engine/ipc/aio_ring.h"
+#include "engine/memory/memory_attributes.h"
 #include "engine/memory/vma_kind.h"
 #include "images/manifest.h"
 #include "images/own_types.h"
@@ -44,6 +45,8 @@ Result<> check_vmas(const Image& image, const ImageTask& task) {
       return fail(contradiction(task, format("shared memory {} has no page map", vma.shmid())));
   }
   if (const auto rings = check_aio_rings(*task.mm); !rings) return fail(contradiction(task, rings.error().reason()));
+  if (const auto attributes = check_memory_attributes(task.memory_attributes); !attributes)
+    return fail(contradiction(task, attributes.error().reason()));
   if (!image.files.contains(task.mm->exe_file_id()))
     return fail(contradiction(task, "its executable is not in files.img"));
   return {};
@@ -185,6 +188,7 @@ Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
     if (tid != pid) TRY(in.read(images::kCore, tid, task.thread_cores[tid]));
   TRY(load_attributes(in, task));
   TRY(in.read(images::kMm, pid, task.mm.emplace()));
+  if (in.exists(images::kDormouseMemory, pid)) TRY(in.read(images::kDormouseMemory, pid, task.memory_attributes));
   task.pages = TRY(find_pages(chain, images::kPagemap, pid, image.page_files));
   TRY(load_shmem(chain, image, task));
   TRY(in.read(images::kFs, pid, task.fs.emplace()));

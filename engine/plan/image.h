@@ -31,6 +31,7 @@ struct ImageTask {
   // What we know beyond the reference format, by tid; empty in its images.
   std::map<std::uint32_t, pb::thread_attributes_entry> attributes;
   std::optional<pb::mm_entry> mm;             // absent for zombies
+  pb::memory_attributes_entry memory_attributes;  // of its mm, beyond the reference format
   std::optional<pb::fs_entry> fs;
   std::vector<PageRun> pages;                 // ascending; where each is, see Image::page_files
   bool alive() const;
