@@ -212,7 +212,7 @@ void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) 
 void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const {
   const pb::vma_entry& v = vma(i);
   const std::uint64_t bytes = v.end() - v.start();
-  const std::string name = label("map", v.start(), v.end());
+  const std::string name = label(v.flags() & MAP_HUGETLB ? "map huge pages (vm.nr_hugepages)" : "map", v.start(), v.end());
   const auto here = parasite::exactly(static_cast<std::int64_t>(v.start()));
   const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
   const std::uint64_t flags = mmap_flags(v);

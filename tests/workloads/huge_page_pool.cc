@@ -1,3 +1,4 @@
+// lock: huge_pages
 #include <fcntl.h>
 #include <sys/mman.h>
 
