@@ -166,8 +166,11 @@ void MemoryPlan::choose_sources(const Origin& origin) {
     unmap_.push_back({origin.vdso->map_at, origin.vdso->map_at + origin.vdso->map_bytes});
 }
 
+// Inherited mappings may have another protection in the parent, finished as that is.
 bool MemoryPlan::writable_for_filling(std::size_t i) const {
-  return has_pages_[i] && (vma(i).prot() & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE);
+  constexpr std::uint32_t kBoth = PROT_READ | PROT_WRITE;
+  const bool inherited = sources_[i].kind == Source::Kind::kInherited;
+  return has_pages_[i] && ((inherited ? sources_[i].protection : vma(i).prot()) & kBoth) != kBoth;
 }
 
 bool MemoryPlan::is_kept(std::uint64_t address) const {
@@ -277,7 +280,6 @@ void MemoryPlan::append_seal(parasite::Program& program) const {
   append_vdso_patches(program, vdso_);
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     const pb::vma_entry& v = vma(i);
-    // Inherited mappings may have had another protection in the parent.
     const auto kind = sources_[i].kind;
     if (kind == Source::Kind::kSkip) continue;
     if (writable_for_filling(i) || (kind == Source::Kind::kInherited && sources_[i].protection != v.prot()))

@@ -31,18 +31,6 @@ std::uint32_t page_flags_of(const pb::vma_entry& vma) {
   return plain ? kPresent | kLazy : kPresent;
 }
 
-// An object's own holes, which are the same for all who map it.
-Result<std::vector<PageRun>> runs_of_object(int object) {
-  std::vector<PageRun> runs;
-  for (std::uint64_t at = 0;;) {
-    const Result<std::uint64_t> data = sys::lseek(object, static_cast<std::int64_t>(at), SEEK_DATA);
-    if (!data) return runs;
-    const std::uint64_t hole = TRY(sys::lseek(object, static_cast<std::int64_t>(*data), SEEK_HOLE));
-    runs.push_back({*data, (hole + kPage - 1) / kPage * kPage, kPresent, true});
-    at = hole;
-  }
-}
-
 std::vector<PageRun> to_be_written(std::vector<PageRun> runs) {
   std::erase_if(runs, [](const PageRun& run) { return run.flags & kInParent; });
   return runs;
@@ -183,26 +171,14 @@ Result<> PagesDump::save_object(const MemoryObject& object) {
   return context_.out.finish_pages(file, bytes, std::move(sums));
 }
 
-// The file of a segment may end within its last page: then it is read as the tasks see it, as memory.
 Result<> PagesDump::save_segment(const SavedSegment& segment) {
-  const std::uint64_t id = segment.entry.desc().id();
-  const std::vector<PageRun> runs = TRY(runs_of_object(segment.file.get()));
-  const std::uint64_t number = next_pages_number_++;
-  TRY(write_pagemap(images::kShmemPagemap, id, number, runs));
-  const images::PageFile file = TRY(context_.out.create_pages(number));
-  std::vector<PageRun> at = runs;
-  Fd memory;
-  if (segment.memory) {
-    const auto start = reinterpret_cast<std::uint64_t>(segment.memory.data());
-    for (PageRun& run : at) run.start += start, run.end += start;
-    memory = TRY(sys::openat(AT_FDCWD, "/proc/self/mem", O_RDONLY));
-  }
-  auto sums = TRY_OR(copy_by_engine(memory ? memory.get() : segment.file.get(), at, file),
-                     std::move(e).owner(segment_name(segment.entry.desc())));
-  const std::uint64_t bytes = bytes_in(runs);
-  counts_.shared_scanned += (segment.entry.size() + kPage - 1) / kPage;
-  counts_.shared_written += bytes / kPage;
-  return context_.out.finish_pages(file, bytes, std::move(sums));
+  MemoryObject object;
+  object.shmid = segment.entry.desc().id();
+  object.file = TRY(sys::duplicate(segment.file.get()));
+  object.size_bytes = static_cast<std::uint64_t>(TRY(sys::fstat(segment.file.get())).st_size);
+  object.page_bytes = page_bytes_of(segment.entry.hugetlb_flag() == 0 ? 0 : segment.entry.hugetlb_flag() | MAP_HUGETLB);
+  TRY_OR(save_object(object), std::move(e).owner(segment_name(segment.entry.desc())));
+  return {};
 }
 
 }  // namespace dormouse::engine

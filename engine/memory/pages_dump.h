@@ -40,7 +40,7 @@ class PagesDump {
                               parasite::Keeper* keeper, parasite::HeldProcess* held);
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
-  // System V shared memory, attached or not. After all shared anonymous memory.
+  // System V shared memory, attached or not.
   [[nodiscard]] Result<> save_segment(const SavedSegment& segment);
 
   // As save(), of a process that runs: pages found by find_runs() are read behind its back. `memory`: its
