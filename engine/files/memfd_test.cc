@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "engine/files/live_table.h"
+#include "engine/files/open_file.h"
 
 namespace dormouse::engine {
 namespace {

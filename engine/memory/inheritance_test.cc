@@ -95,7 +95,7 @@ std::vector<AddressRange> stale_reference(const std::vector<AddressRange>& inher
     return false;
   };
   std::vector<AddressRange> stale;
-  for (std::uint64_t page = 0; page < 64; ++page)
+  for (std::uint64_t page = 0; page < 128; ++page)
     if (in(inherited, page) && in(parent, page) && !in(child, page)) stale.push_back({page, page + 1});
   return stale;
 }
