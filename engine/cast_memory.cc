@@ -28,6 +28,7 @@ Result<> Cast::build_memory(Actor& actor) {
     descriptors.push_back(descriptor);
     return static_cast<int>(descriptors.size()) - 1;
   };
+  Fd program;
   std::vector<Fd> pages;
   for (const std::uint32_t file : plan.page_files()) {
     pages.push_back(TRY(context_.open_page_file(file)));
@@ -35,9 +36,13 @@ Result<> Cast::build_memory(Actor& actor) {
   }
   const std::uint32_t executable = actor.image->mm->exe_file_id();
   if (!actor.executable || !same_file(*actor.executable, executable))
-    fds.executable = next(TRY(files_->open(executable)));
+    fds.executable = next((program = TRY(files_->open_as(executable, O_RDONLY))).get());
   actor.executable = executable;
-  for (const std::uint32_t id : plan.files()) fds.files.push_back(next(TRY(files_->open(id))));
+  std::vector<Fd> mapped;
+  for (const MappedFile& file : plan.files()) {
+    mapped.push_back(TRY_OR(files_->open_as(file.id, file.flags), std::move(e).owner(actor.threads.front().name)));
+    fds.files.push_back(next(mapped.back().get()));
+  }
   for (const std::uint64_t id : plan.shared()) fds.shared.push_back(next(shared_->descriptor(id)));
   Fd null;
   if (actor.image->mm->aios_size() != 0) null = TRY(sys::openat(AT_FDCWD, "/dev/null", O_WRONLY));

@@ -196,7 +196,7 @@ Result<> Checkpoint::describe_tasks() {
     if (!stopped_->held[i]) continue;
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
-    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
+    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i], features_));
     TRY(tracking_->follow_calls(task, held));
     subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
@@ -221,6 +221,8 @@ Result<> Checkpoint::describe_surroundings() {
   for (Subject& subject : subjects_)
     if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
   blockers_.note(files_->save_in_flight());
+  for (Subject& subject : subjects_) blockers_.note(subject.space.save_memory_files(subject.task, *files_));
+  for (Subject& subject : subjects_) blockers_.note(subject.space.save_files(subject.task, *files_));
   TRY(namespaces_->save(*context_));
   for (Subject& subject : subjects_)
     check_attachments(*context_, subject.task, subject.space.vmas(), namespaces_->own() & CLONE_NEWIPC,
@@ -277,12 +279,12 @@ Result<> Checkpoint::ask_tasks() {
 
   parasite::Batch about_memory(*keeper_);
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    subjects_[i].space.ask(memory[i]);
+    subjects_[i].space.ask(memory[i], subjects_[i].held.area());
     TRY(about_memory.add(subjects_[i].held, subjects_[i].held.leader(), memory[i]));
   }
   TRY(about_memory.run());
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    subjects_[i].space.take(about_memory.placed(i));
+    TRY(subjects_[i].space.take(about_memory.placed(i), subjects_[i].dir, subjects_[i].held.area()));
     subjects_[i].held.area().rewind();
     blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }
@@ -301,7 +303,7 @@ Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
   for (Subject& subject : subjects_) {
     TRY(save_fs(subject.task, subject.dir));
-    TRY(subject.space.write(*context_, subject.task, *files_));
+    TRY(subject.space.write(*context_, subject.task));
     for (std::size_t t = 0; t < subject.held.threads().size(); ++t) {
       const auto thread = TRY(subject.dir.thread(subject.held.threads()[t]->tid()));
       subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
@@ -367,6 +369,7 @@ Result<> Checkpoint::save_memory() {
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }
   for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));
+  for (const MemoryObject& object : files_->memory_objects()) TRY(pages.save_object(object));
   report_.pages_scanned = pages.counts().scanned;
   report_.pages_written = pages.counts().written;
   report_.pages_in_parent = pages.counts().in_parent;

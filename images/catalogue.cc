@@ -156,6 +156,7 @@ constexpr ImageKind kKinds[] = {
     many<pb::autofs_entry>(kAutofs),
     many<pb::binfmt_misc_entry>(kBinfmtMisc),
     many<pb::thread_attributes_entry>(kDormouseTask),
+    one<pb::memory_attributes_entry>(kDormouseMemory),
     one<pb::stats_entry>(kStatsDump),
     one<pb::stats_entry>(kStatsRestore),
     many<pb::irmap_cache_entry>(kIrmapCache),

@@ -8,5 +8,6 @@ namespace dormouse::images {
 
 // Numbered by pid, one record for each thread.
 inline constexpr ImageType kDormouseTask{"dormouse-task-{}", 0x446d5461};
+inline constexpr ImageType kDormouseMemory{"dormouse-memory-{}", 0x446d4d65};
 
 }  // namespace dormouse::images

@@ -34,6 +34,7 @@ TEST(FindKind, FindsTypeAndNumber) {
   expect("netns-9.img", kNetns, 9);
   expect("netns-ct-9.img", kNetnsConntrack, 9);
   expect("dormouse-task-17", kDormouseTask, 17);
+  expect("dormouse-memory-17", kDormouseMemory, 17);
   expect("stats-dump", kStatsDump, std::nullopt);
 }
 

@@ -47,6 +47,9 @@ class FileKind {
   // Records are decoded and references between them checked, but nothing else: a path, a size or a flag
   // may still be hostile.
   virtual Result<Fd> open(const pb::file_entry& entry, FilesOpener& opener) = 0;
+  // The object opened anew, for a mapping, with `flags` (O_*) in the place of the saved ones; its position and
+  // owner do not matter.
+  virtual Result<Fd> open_as(const pb::file_entry& entry, std::uint32_t flags, FilesOpener& opener);
   // After the last table: opens what only contents refer to.
   [[nodiscard]] virtual Result<> open_in_flight(FilesOpener&) { return {}; }
   // After the last open(): contents that need both ends.

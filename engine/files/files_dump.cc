@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "engine/files/identity.h"
+#include "engine/files/memfd.h"
 #include "engine/files/open_file.h"
 #include "engine/files/registry.h"
 #include "engine/files/saver.h"
@@ -53,6 +54,7 @@ struct FilesDump::State {
   };
   std::map<const Task*, std::unique_ptr<Carrier>> carriers = {};
 
+  MemfdFile& memfds() const { return static_cast<MemfdFile&>(*kind_of_type(kinds, pb::MEMFD)); }
   // Saves the open file behind a descriptor unless that is done; the record says which one it is.
   Result<> save_descriptor(const OpenFile& file, pb::fdinfo_entry& record);
   Result<> save_number(const Task& task, int number, pb::fdinfo_entry& record) {
@@ -130,7 +132,13 @@ Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& 
   const OpenFile file = TRY(examine_link(task, proc_link, open_flags));
   const State::PathKey key{file.stat.st_dev, file.stat.st_ino, file.mount_id, file.flags, file.link};
   if (const auto found = state_->paths.find(key); found != state_->paths.end()) return found->second;
-  const std::uint32_t id = TRY(state_->saver->paths().save(file, *state_->saver));
+  std::uint32_t id = 0;
+  if (auto& memfds = state_->memfds(); memfds.matches(file)) {
+    id = state_->saver->next_id()++;
+    TRY(memfds.save(file, id, *state_->saver));
+  } else {
+    id = TRY(state_->saver->paths().save(file, *state_->saver));
+  }
   // Each mapping of a device is a new opening of it: only the driver knows what that means.
   if (!is_device(file)) state_->paths.emplace(key, id);
   return id;
@@ -140,6 +148,9 @@ Result<> FilesDump::save_in_flight() {
   for (const auto& kind : state_->kinds) TRY(kind->save_in_flight(*state_->saver));
   return {};
 }
+bool FilesDump::holds_memory(std::uint64_t inode, bool huge) const { return state_->memfds().has_saved(inode, huge); }
+
+const std::vector<MemoryObject>& FilesDump::memory_objects() const { return state_->saver->memory_objects(); }
 
 Result<> FilesDump::finish() {
   for (const auto& kind : state_->kinds) TRY(kind->finish_saving(*state_->saver));

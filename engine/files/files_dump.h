@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/dump_context.h"
+#include "engine/memory/shared_pages.h"
 
 namespace dormouse::engine {
 
@@ -33,6 +35,11 @@ class FilesDump {
   // O_PATH-like entries for directories are saved as O_RDONLY|O_DIRECTORY regular entries like the
   // reference does.
   Result<std::uint32_t> save_path(const Task& task, const std::string& proc_link, int open_flags);
+
+  // Whether shared anonymous memory with that inode is (also) open as a file.
+  bool holds_memory(std::uint64_t inode, bool huge) const;
+  // Memory that was found open or mapped as a file: its pages are still to be saved.
+  const std::vector<MemoryObject>& memory_objects() const;
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();

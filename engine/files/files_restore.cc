@@ -25,6 +25,12 @@ struct FilesRestore::State {
       return fail(Error::corrupt(format("files.img has no open file with id {}", id)));
     return &found->second;
   }
+  Result<FileKind*> kind_of(const pb::file_entry& record) const {
+    if (FileKind* const kind = kind_of_type(kinds, record.type())) return kind;
+    return fail(Error::unsupported(format("open files of type {} cannot be restored yet",
+                                          static_cast<int>(record.type())))
+                    .object(format("open file {}", record.id())));
+  }
   Result<int> open(std::uint32_t file_id);
 };
 
@@ -48,11 +54,7 @@ Result<int> FilesRestore::open(std::uint32_t file_id) { return state_->open(file
 Result<int> FilesRestore::State::open(std::uint32_t file_id) {
   if (const auto found = open_files.find(file_id); found != open_files.end()) return found->second.get();
   const pb::file_entry& file_record = *TRY(record(file_id));
-  FileKind* const kind = kind_of_type(kinds, file_record.type());
-  if (kind == nullptr)
-    return fail(Error::unsupported(format("open files of type {} cannot be restored yet",
-                                          static_cast<int>(file_record.type())))
-                    .object(format("open file {}", file_id)));
+  FileKind* const kind = TRY(kind_of(file_record));
   Fd file = TRY_OR(kind->open(file_record, *opener), std::move(e).object(format("open file {}", file_id)));
   return open_files.emplace(file_id, std::move(file)).first->second.get();
 }
@@ -75,8 +77,9 @@ Result<> FilesRestore::adopt(std::uint32_t file_id, Fd file) {
 }
 
 Result<Fd> FilesRestore::open_as(std::uint32_t file_id, std::uint32_t flags) {
-  const auto* const entry = TRY(state_->opener->path_entry(file_id));
-  return state_->opener->open_path(*entry, flags);
+  const pb::file_entry& record = *TRY(state_->record(file_id));
+  FileKind* const kind = TRY(state_->kind_of(record));
+  return TRY_OR(kind->open_as(record, flags, *state_->opener), std::move(e).object(format("open file {}", file_id)));
 }
 
 Result<std::optional<FilesRestore::ControllingTerminal>> FilesRestore::controlling_terminal(pid_t session) {

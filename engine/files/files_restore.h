@@ -44,8 +44,8 @@ class FilesRestore {
   // What the task opened; open() gives it out from then on.
   [[nodiscard]] Result<> adopt(std::uint32_t file_id, Fd file);
 
-  // A file named by a path (a program, a mapped file, a directory) opened anew, for the caller alone, with
-  // `flags` (O_*) in the place of the saved ones.
+  // A file (a program, a mapped file or memfd, a directory) opened anew, for the caller alone, with `flags` (O_*)
+  // in the place of the saved ones.
   Result<Fd> open_as(std::uint32_t file_id, std::uint32_t flags);
 
   // The terminal that controls the session with this number in the image, if there is one: its leader is

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "base/format.h"
 #include "engine/files/epoll.h"
 #include "engine/files/eventfd.h"
 #include "engine/files/fifo.h"
 #include "engine/files/inotify.h"
+#include "engine/files/memfd.h"
 #include "engine/files/pipe.h"
 #include "engine/files/regular_file.h"
 #include "engine/files/signalfd.h"
@@ -15,9 +17,15 @@
 
 namespace dormouse::engine {
 
+Result<Fd> FileKind::open_as(const pb::file_entry&, std::uint32_t, FilesOpener&) {
+  return fail(Error::corrupt(format("a {} cannot be mapped or executed", name())));
+}
+
 FileKinds all_file_kinds() {
   FileKinds kinds;
-  // Regular files first: they are most of what is open, and an O_PATH descriptor of anything is one.
+  // Memory looks like a deleted file of the root directory.
+  kinds.push_back(std::make_unique<MemfdFile>());
+  // Regular files then: they are most of what is open, and an O_PATH descriptor of anything is one.
   kinds.push_back(std::make_unique<RegularFile>());
   kinds.push_back(std::make_unique<PipeFile>());
   kinds.push_back(std::make_unique<FifoFile>());

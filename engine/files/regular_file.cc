@@ -1,6 +1,7 @@
 #include "engine/files/regular_file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/major.h>
 #include <sys/sysmacros.h>
 
@@ -32,16 +33,14 @@ std::string_view inherit_key(const pb::reg_file_entry& entry) {
   return entry.ext() || !name.starts_with('/') ? name : name.substr(1);
 }
 
-// Memory that looks like a deleted file of the root directory.
-bool is_memfd(const OpenFile& file) { return file.link.starts_with("/memfd:") && file.stat.st_nlink == 0; }
-
 }  // namespace
 
 int RegularFile::type() const { return pb::REG; }
 
 bool RegularFile::matches(const OpenFile& file) const {
-  if (!file.link.starts_with('/') || is_memfd(file)) return false;
+  if (!file.link.starts_with('/')) return false;
   const mode_t mode = file.stat.st_mode;
+  if (file.fs_type == SECRETMEM_MAGIC) return false;
   return file.path_only() || S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || is_memory_device(file);
 }
 
@@ -63,6 +62,13 @@ Result<Fd> RegularFile::open(const pb::file_entry& record, FilesOpener& opener) 
   };
   TRY_OR(finish(), std::move(e).object(format("file {}", entry.name())));
   return file;
+}
+
+Result<Fd> RegularFile::open_as(const pb::file_entry& record, std::uint32_t flags, FilesOpener& opener) {
+  const pb::reg_file_entry& entry = record.reg();
+  if (!entry.ext())
+    if (const auto given = opener.inherited(inherit_key(entry))) return sys::duplicate(*given);
+  return opener.open_path(entry, (entry.flags() & ~std::uint32_t{O_ACCMODE}) | flags);
 }
 
 }  // namespace dormouse::engine

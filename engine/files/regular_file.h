@@ -13,6 +13,7 @@ class RegularFile final : public FileKind {
   bool matches(const OpenFile& file) const override;
   Result<> save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) override;
   Result<Fd> open(const pb::file_entry& entry, FilesOpener& opener) override;
+  Result<Fd> open_as(const pb::file_entry& entry, std::uint32_t flags, FilesOpener& opener) override;
 };
 
 }  // namespace dormouse::engine

@@ -7,11 +7,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/dump_context.h"
 #include "engine/files/open_file.h"
 #include "engine/files/path_saver.h"
 #include "engine/files/user_maps.h"
+#include "engine/memory/shared_pages.h"
 #include "images/directory.h"
 
 namespace dormouse::pb {
@@ -53,6 +55,8 @@ class FilesSaver {
   gid_t gid_in_image(gid_t gid) const { return ids_.gids.inside(gid); }
 
   PathSaver& paths() { return paths_; }
+  // Memory whose pages are still to be saved.
+  std::vector<MemoryObject>& memory_objects() { return memory_objects_; }
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();
@@ -68,6 +72,7 @@ class FilesSaver {
   bool has_own_mounts_ = false;
   std::uint32_t next_id_ = 1;
   PathSaver paths_;
+  std::vector<MemoryObject> memory_objects_;
   CarriedSaver save_carried_;
   UserMaps ids_;
 };

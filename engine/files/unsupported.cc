@@ -29,7 +29,6 @@ constexpr Explanation kByLink[] = {
     {"anon_inode:seccomp notify", "is a seccomp listener, whose pending notifications cannot be saved"},
     {"anon_inode:[fscontext]", "is a file system being set up, which cannot be saved"},
     {"anon_inode:", "is a kernel object of a kind that cannot be saved"},
-    {"/memfd:", "is a memfd, which is not supported yet"},
     {"mnt:", "is a mount namespace, which is not supported yet"},
     {"net:", "is a network namespace, which is not supported yet"},
     {"/dmabuf", "is memory of a device, which cannot be saved"},
@@ -51,6 +50,8 @@ Error unsupported_file(const OpenFile& file) {
   for (const Explanation& known : kByLink)
     if (file.link.starts_with(known.prefix))
       return file.blocked(std::string(known.reason), std::string(known.remedy));
+  if (file.fs_type == SECRETMEM_MAGIC)
+    return file.blocked("is secret memory, out of everybody else's reach by design", "close it before the checkpoint");
   if (file.fs_type == NSFS_MAGIC)
     return file.blocked("is a namespace, which is not supported yet", "close it before the checkpoint");
   return file.blocked(format("is a kind of file that cannot be saved (mode 0{:o})", file.stat.st_mode),

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/ipc.h>
-#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
@@ -20,7 +19,6 @@
 namespace dormouse::engine {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 constexpr std::int64_t kHugetlbMagic = 0x958458f6;
 
 void describe(const ::ipc_perm& permissions, int id, pb::ipc_desc_entry& desc) {
@@ -68,11 +66,7 @@ Result<SavedSegment> read_segment(int id, const ::shmid_ds& state) {
   if (system.f_type == kHugetlbMagic) {
     const auto shift = std::countr_zero(static_cast<std::uint64_t>(system.f_bsize));
     segment.entry.set_hugetlb_flag(static_cast<std::uint32_t>(SHM_HUGETLB | shift << 26));
-    return segment;
   }
-  // The last page may be longer than the file, and what is in that part of it can be seen by the tasks too.
-  const std::uint64_t bytes = (state.shm_segsz + kPage - 1) / kPage * kPage;
-  segment.memory = TRY(sys::Mapping::map(segment.file.get(), bytes, PROT_READ, MAP_SHARED | MAP_NORESERVE));
   return segment;
 }
 

@@ -27,8 +27,7 @@ std::string segment_name(const pb::ipc_desc_entry& desc);
 // One segment with a hold on its memory: removed and detached or not, it can be read.
 struct SavedSegment {
   pb::ipc_shm_entry entry;
-  sys::Mapping memory;  // whole pages; empty for huge pages, which are read without being mapped
-  Fd file;              // the file behind it, read-only
+  Fd file;  // the file behind it, read-only
 };
 
 struct SavedSemaphores {

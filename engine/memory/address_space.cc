@@ -1,13 +1,20 @@
 #include "engine/memory/address_space.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include <cerrno>
+
 #include "base/format.h"
 #include "engine/ipc/aio_ring.h"
+#include "engine/memory/memory_attributes.h"
 #include "engine/memory/page_tracking.h"
+#include "engine/memory/shared_pages.h"
 #include "engine/memory/vma_kind.h"
+#include "images/own_types.h"
+#include "kernel/pagemap.h"
 
 namespace dormouse::engine {
 namespace {
@@ -35,7 +42,8 @@ bool continues_vvar(const std::vector<pb::vma_entry>& vmas, const pb::vma_entry&
 
 }  // namespace
 
-Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, const proc::ProcDir& dir) {
+Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, const proc::ProcDir& dir,
+                                        const sys::Features& features) {
   AddressSpace space;
   space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
   fill_layout(space.image_, TRY_OR(dir.stat(), std::move(e).owner(task.name())),
@@ -54,10 +62,24 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
     else
       space.vmas_.push_back(std::move(*entry));
   }
+  note_sealed(space.maps_, space.attributes_);
+  TRY_OR(space.find_guards(dir, features), std::move(e).owner(task.name()));
   return space;
 }
 
-void AddressSpace::ask(parasite::Program& program) {
+// The kernel knows guards only as entries of page tables.
+Result<> AddressSpace::find_guards(const proc::ProcDir& dir, const sys::Features& features) {
+  constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
+  if (!features.has(sys::Feature::kPagemapScanGuard)) return {};
+  auto pagemap = TRY(sys::Pagemap::open(dir, true));
+  constexpr sys::PageQuery kGuards{.all_of = abi::kPageIsGuard, .returned = abi::kPageIsGuard};
+  for (const auto all = TRY(pagemap.ranges(0, kUserEnd, kGuards)); const abi::PageRegion& region : all)
+    vmas_.push_back(describe_guard(region.start, region.end));
+  return {};
+}
+
+void AddressSpace::ask(parasite::Program& program, const parasite::Area& area) {
+  lock_ = ask_lock_future(program, area.address());
   brk_ = program.call("ask for the program break", SYS_brk, {0});
   dumpable_ = program.call("ask whether dumpable", SYS_prctl, {PR_GET_DUMPABLE});
   thp_ = program.call("ask about huge pages", SYS_prctl, {PR_GET_THP_DISABLE, 0, 0, 0, 0});
@@ -68,7 +90,10 @@ void AddressSpace::ask(parasite::Program& program) {
   }
 }
 
-void AddressSpace::take(const parasite::Placed& placed) {
+Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area) {
+  if (placed.result(lock_) == -EINVAL)
+    for (const auto maps = TRY(dir.smaps()); const proc::Vma& vma : maps)
+      if (vma.start <= area.address() && area.address() < vma.end) note_lock_future(vma, attributes_);
   for (const auto& [asked, ring] : rings_) {
     if (placed.result(asked) == 0) *image_.add_aios() = ring;
     else dead_rings_.push_back(ring);
@@ -76,20 +101,46 @@ void AddressSpace::take(const parasite::Placed& placed) {
   image_.set_mm_brk(static_cast<std::uint64_t>(placed.result(brk_)));
   image_.set_dumpable(static_cast<std::int32_t>(placed.result(dumpable_)));
   image_.set_thp_disabled(placed.result(thp_) != 0);
+  return {};
 }
 
-Result<> AddressSpace::write(DumpContext& context, const Task& task, FilesDump& files) {
+namespace {
+Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) {
+  const std::string link = format("map_files/{:x}-{:x}", vma.start(), vma.end());
+  vma.set_shmid(TRY(files.save_path(task, link, static_cast<int>(vma.fdflags()))));
+  return {};
+}
+}  // namespace
+
+Result<> AddressSpace::save_memory_files(const Task& task, FilesDump& files) {
+  for (pb::vma_entry& vma : vmas_)
+    if (is_memfd_mapping(vma)) TRY(save_file(vma, task, files));
+  return {};
+}
+
+Result<> AddressSpace::save_files(const Task& task, FilesDump& files) {
+  image_.set_exe_file_id(TRY(files.save_path(task, "exe", O_RDONLY)));
+  for (pb::vma_entry& vma : vmas_) {
+    if (is_memfd_mapping(vma)) continue;
+    if (is_shared_anonymous(vma) && files.holds_memory(inode_of_anonymous(vma.shmid()), vma.flags() & MAP_HUGETLB)) {
+      vma.set_status(vma_status::kRegular | vma_status::kFileShared | vma_status::kMemfd);
+      vma.set_flags(vma.flags() & ~std::uint32_t{MAP_ANONYMOUS});
+    } else if (!is_file_mapping(vma)) {
+      continue;
+    }
+    TRY(save_file(vma, task, files));
+  }
+  return {};
+}
+
+Result<> AddressSpace::write(DumpContext& context, const Task& task) {
   // fork() copies the mapping, but not the context.
   for (const pb::aio_ring_entry& ring : dead_rings_)
     return fail(Error::unsupported("it is not a context of this process, but what is left of another's")
                     .object(format("aio ring at {:x}", ring.id())).owner(task.name()).remedy("unmap it before the checkpoint"));
-  image_.set_exe_file_id(TRY(files.save_path(task, "exe", O_RDONLY)));
-  for (pb::vma_entry& vma : vmas_) {
-    if (!is_file_mapping(vma)) continue;
-    const std::string link = format("map_files/{:x}-{:x}", vma.start(), vma.end());
-    vma.set_shmid(TRY(files.save_path(task, link, static_cast<int>(vma.fdflags()))));
-  }
   for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
+  if (attributes_.sealed_size() != 0 || attributes_.has_lock_future())
+    TRY(context.out.write(images::kDormouseMemory, task.ns_pid, attributes_));
   return context.out.write(images::kMm, task.ns_pid, image_);
 }
 

@@ -8,7 +8,9 @@
 
 #include "engine/dump_context.h"
 #include "engine/files/files_dump.h"
+#include "images/schema/attributes.pb.h"
 #include "images/schema/memory.pb.h"
+#include "kernel/features.h"
 #include "kernel/proc/directory.h"
 #include "parasite/host/area.h"
 
@@ -18,7 +20,8 @@ class AddressSpace {
  public:
   // From /proc, with the task stopped and before it enters the interpreter (whose area is not the task's).
   // Mappings that cannot be saved become blockers of the context.
-  static Result<AddressSpace> read(DumpContext& context, const Task& task, const proc::ProcDir& dir);
+  static Result<AddressSpace> read(DumpContext& context, const Task& task, const proc::ProcDir& dir,
+                                   const sys::Features& features);
 
   std::span<const proc::Vma> maps() const { return maps_; }
   const pb::mm_entry& image() const { return image_; }
@@ -26,17 +29,24 @@ class AddressSpace {
   std::span<const pb::vma_entry> vmas() const { return vmas_; }
 
   // What only the task knows: appends to its leader's program, then takes the answers.
-  void ask(parasite::Program& program);
-  void take(const parasite::Placed& placed);
+  void ask(parasite::Program& program, const parasite::Area& area);
+  [[nodiscard]] Result<> take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area);
 
-  // Registers the mapped files and writes mm-N.img.
-  [[nodiscard]] Result<> write(DumpContext& context, const Task& task, FilesDump& files);
+  // Registers the executable and the mapped files, those of memory (memfds) apart from and before the others: shared
+  // anonymous memory that somebody has open or maps as a file is one too.
+  [[nodiscard]] Result<> save_memory_files(const Task& task, FilesDump& files);
+  [[nodiscard]] Result<> save_files(const Task& task, FilesDump& files);
+  // Writes mm-N.img.
+  [[nodiscard]] Result<> write(DumpContext& context, const Task& task);
 
  private:
+  [[nodiscard]] Result<> find_guards(const proc::ProcDir& dir, const sys::Features& features);
+
   std::vector<proc::Vma> maps_;
   std::vector<pb::vma_entry> vmas_;
   pb::mm_entry image_;
-  parasite::OpRef brk_, dumpable_, thp_;
+  pb::memory_attributes_entry attributes_;
+  parasite::OpRef brk_, dumpable_, thp_, lock_;
   std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one
   std::vector<pb::aio_ring_entry> dead_rings_;
 };

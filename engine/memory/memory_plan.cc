@@ -1,10 +1,15 @@
 #include "engine/memory/memory_plan.h"
 
+#include <fcntl.h>
 #include <linux/prctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <map>
+#include <span>
 
 #include "base/format.h"
 #include "engine/memory/vma_kind.h"
@@ -15,25 +20,44 @@ namespace {
 namespace s = vma_status;
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
+constexpr int kMadvGuardInstall = 102;  // Linux 6.13
+constexpr std::uint64_t kEarlyAdvice = (1ull << MADV_HUGEPAGE) | (1ull << MADV_NOHUGEPAGE);
 
 std::string label(const char* what, std::uint64_t start, std::uint64_t end) {
   return format("{} {:x}-{:x}", what, start, end);
 }
 
-bool same_private_mapping(const pb::vma_entry& a, const pb::vma_entry& b) {
-  return a.start() == b.start() && a.end() == b.end() && a.status() == b.status() && a.flags() == b.flags() &&
-         a.pgoff() == b.pgoff() && a.shmid() == b.shmid();
+// Numbers in the order of first use.
+template <class T>
+class Slots {
+ public:
+  explicit Slots(std::vector<T>& list) : list_(list) {}
+  std::size_t of(const T& item) {
+    const auto [found, is_new] = slots_.try_emplace(item, list_.size());
+    if (is_new) list_.push_back(item);
+    return found->second;
+  }
+
+ private:
+  std::vector<T>& list_;
+  std::map<T, std::size_t> slots_;
+};
+
+std::uint64_t mmap_flags(const pb::vma_entry& vma) {
+  // What a ring held is kept in memory that the ring replaces (engine/ipc/aio_ring.h).
+  if (is_aio_ring(vma)) return MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+  std::uint64_t flags = vma.flags();
+  // Locked later, so that only what comes is locked.
+  if ((flags & MAP_LOCKED) && (flags & MAP_NONBLOCK)) flags &= ~std::uint64_t{MAP_LOCKED | MAP_NONBLOCK};
+  // Known only to mappings whose other flags are checked, which MAP_FIXED_NOREPLACE does not pass (6.18).
+  if (flags & MAP_SYNC) return (flags & ~std::uint64_t{MAP_SHARED}) | MAP_SHARED_VALIDATE | MAP_FIXED;
+  return flags | MAP_FIXED_NOREPLACE;
 }
 
-const pb::vma_entry* find_same(const ImageTask& in, const pb::vma_entry& vma) {
-  for (const pb::vma_entry& other : in.mm->vmas())
-    if (same_private_mapping(vma, other)) return &other;
-  return nullptr;
-}
-
-bool may_inherit(const pb::vma_entry& vma) {
-  constexpr std::uint64_t kNotInherited = (1ull << MADV_DONTFORK) | (1ull << MADV_WIPEONFORK);
-  return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
+// Images of old versions do not say how a mapped file was open.
+std::uint32_t access_mode(const pb::vma_entry& vma) {
+  if (vma.has_fdflags()) return vma.fdflags() & O_ACCMODE;
+  return (vma.status() & s::kFileShared) && (vma.prot() & PROT_WRITE) ? O_RDWR : O_RDONLY;
 }
 
 }  // namespace
@@ -103,70 +127,58 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, VdsoPlan vdso, const 
   for (const Chunk& chunk : plan.chunks_)
     if (plan.page_files_.empty() || plan.page_files_.back() != chunk.file) plan.page_files_.push_back(chunk.file);
   for (const Chunk& chunk : plan.chunks_) plan.chunk_scratch_.push_back(!chunk.readable);
-  if (inherited_from.task) plan.find_stale_pages(*inherited_from.task);
+  if (inherited_from.task) {
+    std::vector<AddressRange> inherited;
+    for (std::size_t i = 0; i < plan.sources_.size(); ++i)
+      if (plan.sources_[i].kind == Source::Kind::kInherited) inherited.push_back({plan.vma(i).start(), plan.vma(i).end()});
+    plan.stale_ = stale_pages(inherited, inherited_from.task->pages, task.pages);
+  }
   return plan;
 }
 
 void MemoryPlan::choose_sources(const Origin& origin) {
   const ImageTask* from = origin.task;
-  const auto slot_of = [](auto& list, auto id) {
-    const auto found = std::find(list.begin(), list.end(), id);
-    if (found != list.end()) return static_cast<std::size_t>(found - list.begin());
-    list.push_back(id);
-    return list.size() - 1;
-  };
-  std::vector<const pb::vma_entry*> kept;
-  for (const pb::vma_entry& vma : task_->mm->vmas()) {
+  std::vector<const pb::vma_entry*> inherited(static_cast<std::size_t>(task_->mm->vmas_size()));
+  if (from) inherited = inherited_mappings(*from->mm, *task_->mm);
+  Slots files(files_);
+  Slots shared(shared_);
+  for (int i = 0; i < task_->mm->vmas_size(); ++i) {
+    const pb::vma_entry& v = task_->mm->vmas(i);
+    if (is_guard(v)) break;
     Source source;
-    const pb::vma_entry* same = from && may_inherit(vma) ? find_same(*from, vma) : nullptr;
-    if (vma.status() & s::kVsyscall) source.kind = Source::Kind::kSkip;
+    const pb::vma_entry* same = inherited[static_cast<std::size_t>(i)];
+    if (v.status() & s::kVsyscall) source.kind = Source::Kind::kSkip;
     // Of another kernel: the code is ordinary memory, and where its data were are zeros. What a thread may
     // still run of it then takes its clock for one that needs a system call (VDSO_CLOCKMODE_NONE is 0).
-    else if (vma.status() & (s::kVdso | s::kVvar))
+    else if (v.status() & (s::kVdso | s::kVvar))
       source.kind = vdso_.proxied ? Source::Kind::kAnonymous : Source::Kind::kSkip;
-    else if (same) source.kind = Source::Kind::kInherited;
-    else if (is_segment(vma)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
-    else if (is_shared_anonymous(vma)) source = {Source::Kind::kShared, slot_of(shared_, vma.shmid())};
-    else if (is_file_mapping(vma))
-      source = {Source::Kind::kFile, slot_of(files_, static_cast<std::uint32_t>(vma.shmid()))};
-    if (same) kept.push_back(same);
+    else if (same) source = {Source::Kind::kInherited, 0, same->prot()};
+    else if (is_segment(v)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
+    else if (is_shared_anonymous(v)) source = {Source::Kind::kShared, shared.of(v.shmid())};
+    else if (is_file_mapping(v))
+      source = {Source::Kind::kFile, files.of({static_cast<std::uint32_t>(v.shmid()), access_mode(v)})};
+    if (source.kind == Source::Kind::kSkip) kept_.push_back({v.start(), v.end()});
     sources_.push_back(source);
   }
   if (!from) return;
-  for (const pb::vma_entry& vma : from->mm->vmas())
-    if (!(vma.status() & s::kVsyscall) && std::find(kept.begin(), kept.end(), &vma) == kept.end())
-      unmap_.push_back({vma.start(), vma.end()});
+  unmap_ = foreign_mappings(*from->mm, *task_->mm, inherited);
   if (origin.vdso->proxied)
     unmap_.push_back({origin.vdso->map_at, origin.vdso->map_at + origin.vdso->map_bytes});
 }
 
-// Pages that the parent has in an inherited mapping and the child has not: dropped, or they would be
-// the parent's in the child as well.
-void MemoryPlan::find_stale_pages(const ImageTask& from) {
-  const std::vector<PageRun>& own = task_->pages;
-  const auto drop = [&](std::uint64_t start, std::uint64_t end) {
-    for (const PageRun& run : own) {
-      if (run.end <= start) continue;
-      if (run.start >= end) break;
-      if (run.start > start) stale_.push_back({start, run.start});
-      start = std::max(start, run.end);
-      if (start >= end) return;
-    }
-    if (start < end) stale_.push_back({start, end});
-  };
-  for (const PageRun& run : from.pages) {
-    for (std::size_t i = 0; i < sources_.size(); ++i) {
-      if (sources_[i].kind != Source::Kind::kInherited) continue;
-      const std::uint64_t start = std::max<std::uint64_t>(run.start, vma(i).start());
-      const std::uint64_t end = std::min<std::uint64_t>(run.end, vma(i).end());
-      if (start < end) drop(start, end);
-    }
-  }
+// Inherited mappings may have another protection in the parent, finished as that is.
+bool MemoryPlan::writable_for_filling(std::size_t i) const {
+  constexpr std::uint32_t kBoth = PROT_READ | PROT_WRITE;
+  const bool inherited = sources_[i].kind == Source::Kind::kInherited;
+  return has_pages_[i] && ((inherited ? sources_[i].protection : vma(i).prot()) & kBoth) != kBoth;
 }
 
-bool MemoryPlan::writable_for_filling(std::size_t i) const {
-  return has_pages_[i] && (vma(i).prot() & (PROT_READ | PROT_WRITE)) != (PROT_READ | PROT_WRITE);
+bool MemoryPlan::is_kept(std::uint64_t address) const {
+  const auto after = std::ranges::upper_bound(kept_, address, {}, &AddressRange::start);
+  return after != kept_.begin() && address < std::prev(after)->end;
 }
+
+bool MemoryPlan::uses_scratch() const { return std::ranges::find(chunk_scratch_, true) != chunk_scratch_.end(); }
 
 // While nothing new is mapped: the kernel refuses to replace an executable that is (EBUSY), be it only
 // because two tasks run the same one.
@@ -188,7 +200,7 @@ void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) 
   for (const AddressRange& range : unmap_)
     program.call(label("unmap", range.start, range.end), SYS_munmap, {range.start, range.end - range.start});
   append_layout(program, fds);
-  if (std::find(chunk_scratch_.begin(), chunk_scratch_.end(), true) != chunk_scratch_.end())
+  if (uses_scratch())
     program.call("map scratch memory", SYS_mmap,
                  {scratch_, images::kPageChunkBytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0},
@@ -203,11 +215,10 @@ void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) 
 void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const {
   const pb::vma_entry& v = vma(i);
   const std::uint64_t bytes = v.end() - v.start();
-  const std::string name = label("map", v.start(), v.end());
+  const std::string name = label(v.flags() & MAP_HUGETLB ? "map huge pages (vm.nr_hugepages)" : "map", v.start(), v.end());
   const auto here = parasite::exactly(static_cast<std::int64_t>(v.start()));
   const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
-  // What a ring held is kept in memory that the ring replaces (engine/ipc/aio_ring.h).
-  const std::uint64_t flags = (is_aio_ring(v) ? MAP_PRIVATE | MAP_ANONYMOUS : v.flags()) | MAP_FIXED_NOREPLACE;
+  const std::uint64_t flags = mmap_flags(v);
   switch (sources_[i].kind) {
     case Source::Kind::kSkip: return;
     case Source::Kind::kInherited:
@@ -216,10 +227,8 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
       return;
     case Source::Kind::kAnonymous: {
       program.call(name, SYS_mmap, {v.start(), bytes, prot, flags, -1, 0}, here);
-      constexpr int kEarly[] = {MADV_HUGEPAGE, MADV_NOHUGEPAGE};
-      for (const int advice : kEarly)
-        if (v.madv() >> advice & 1)
-          program.call(label("advise", v.start(), v.end()), SYS_madvise, {v.start(), bytes, advice});
+      for (std::uint64_t left = v.madv() & kEarlyAdvice; left != 0; left &= left - 1)
+        program.call(label("advise", v.start(), v.end()), SYS_madvise, {v.start(), bytes, std::countr_zero(left)});
       return;
     }
     case Source::Kind::kFile:
@@ -227,7 +236,7 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
       return;
     case Source::Kind::kShared:
       program.call(name, SYS_mmap,
-                   {v.start(), bytes, v.prot(), (flags & ~std::uint64_t{MAP_ANONYMOUS}),
+                   {v.start(), bytes, v.prot(), flags & ~std::uint64_t{MAP_ANONYMOUS},
                     fds.shared[sources_[i].index], v.pgoff()},
                    here);
       return;
@@ -259,11 +268,7 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     if (!chunk_scratch_[c]) continue;
     std::uint64_t in_scratch = scratch_;
     for (const Piece& piece : chunk.pieces) {
-      const bool is_there = std::any_of(sources_.begin(), sources_.end(), [&, i = std::size_t{0}](const Source& source) mutable {
-        const pb::vma_entry& v = vma(i++);
-        return source.kind == Source::Kind::kSkip && piece.address >= v.start() && piece.address < v.end();
-      });
-      if (!is_there)
+      if (!is_kept(piece.address))
         program.perform(parasite::OpCode::kCopyChanged, label("copy", piece.address, piece.address + piece.bytes),
                         {piece.address, in_scratch, piece.bytes});
       in_scratch += piece.bytes;
@@ -275,24 +280,55 @@ void MemoryPlan::append_seal(parasite::Program& program) const {
   append_vdso_patches(program, vdso_);
   for (std::size_t i = 0; i < sources_.size(); ++i) {
     const pb::vma_entry& v = vma(i);
-    const bool skip = sources_[i].kind == Source::Kind::kSkip;
-    // Inherited mappings may have had another protection in the parent.
-    if (!skip && (writable_for_filling(i) || sources_[i].kind == Source::Kind::kInherited))
+    const auto kind = sources_[i].kind;
+    if (kind == Source::Kind::kSkip) continue;
+    if (writable_for_filling(i) || (kind == Source::Kind::kInherited && sources_[i].protection != v.prot()))
       program.call(label("protect", v.start(), v.end()), SYS_mprotect, {v.start(), v.end() - v.start(), v.prot()});
+    append_lock(program, i);
   }
-  if (std::find(chunk_scratch_.begin(), chunk_scratch_.end(), true) != chunk_scratch_.end())
-    program.call("unmap scratch memory", SYS_munmap, {scratch_, images::kPageChunkBytes});
+  if (uses_scratch()) program.call("unmap scratch memory", SYS_munmap, {scratch_, images::kPageChunkBytes});
   if (task_->mm->thp_disabled()) program.call("disable huge pages", SYS_prctl, {PR_SET_THP_DISABLE, 1, 0, 0, 0});
 }
 
+// Locks that mmap() did not make: a fork drops them, and it cannot lock pages as they come.
+void MemoryPlan::append_lock(parasite::Program& program, std::size_t i) const {
+  const pb::vma_entry& v = vma(i);
+  if (!(v.flags() & MAP_LOCKED)) return;
+  const bool as_they_come = v.flags() & MAP_NONBLOCK;
+  if (!as_they_come && sources_[i].kind != Source::Kind::kInherited) return;
+  // Locked all the same where pages cannot be loaded, for lack of access or of a file that long: ENOMEM.
+  program.call(label("lock", v.start(), v.end()), SYS_mlock2,
+               {v.start(), v.end() - v.start(), as_they_come ? MLOCK_ONFAULT : 0}, parasite::ok_or(ENOMEM));
+}
+
+// The kernel guards no locked memory, but lets guarded memory be locked.
+void MemoryPlan::append_guard(parasite::Program& program, const pb::vma_entry& guard) const {
+  const auto install = [&](std::uint64_t start, std::uint64_t end) {
+    program.call(label("guard", start, end), SYS_madvise, {start, end - start, kMadvGuardInstall});
+  };
+  const auto mappings = std::span(task_->mm->vmas().data(), sources_.size());
+  auto at = std::ranges::upper_bound(mappings, guard.start(), {}, [](const pb::vma_entry* v) { return v->end(); });
+  std::uint64_t from = guard.start();
+  for (; at != mappings.end() && (*at)->start() < guard.end(); ++at) {
+    if (!((*at)->flags() & MAP_LOCKED)) continue;
+    const std::uint64_t start = std::max(guard.start(), (*at)->start()), end = std::min(guard.end(), (*at)->end());
+    if (from < start) install(from, start);
+    program.call(label("unlock", start, end), SYS_munlock, {start, end - start});
+    install(start, end);
+    program.call(label("lock", start, end), SYS_mlock2,
+                 {start, end - start, (*at)->flags() & MAP_NONBLOCK ? MLOCK_ONFAULT : 0}, parasite::ok_or(ENOMEM));
+    from = end;
+  }
+  if (from < guard.end()) install(from, guard.end());
+}
+
 void MemoryPlan::append_late_advice(parasite::Program& program) const {
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    const pb::vma_entry& v = vma(i);
-    if (v.status() & (s::kVdso | s::kVvar | s::kVsyscall)) continue;
-    for (int advice = 0; advice < 64; ++advice) {
-      if (!(v.madv() >> advice & 1) || advice == MADV_HUGEPAGE || advice == MADV_NOHUGEPAGE) continue;
-      program.call(label("advise", v.start(), v.end()), SYS_madvise, {v.start(), v.end() - v.start(), advice});
-    }
+  for (const pb::vma_entry& v : task_->mm->vmas()) {
+    if (is_guard(v)) append_guard(program, v);
+    if (v.status() & (s::kVdso | s::kVvar | s::kVsyscall | s::kGuard)) continue;
+    for (std::uint64_t left = v.madv() & ~kEarlyAdvice; left != 0; left &= left - 1)
+      program.call(label("advise", v.start(), v.end()), SYS_madvise,
+                   {v.start(), v.end() - v.start(), std::countr_zero(left)});
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "engine/memory/chunks.h"
+#include "engine/memory/inheritance.h"
 #include "engine/memory/vdso.h"
 #include "engine/plan/image.h"
 #include "parasite/host/program.h"
@@ -28,6 +29,13 @@ struct MemoryFiles {
   std::vector<int> shared;  // parallel to MemoryPlan::shared()
 };
 
+// A file to be mapped: its id in files.img, and the access mode (O_*) the mapping needs, which decides what
+// mprotect() will allow on it.
+struct MappedFile {
+  std::uint32_t id = 0, flags = 0;
+  friend auto operator<=>(const MappedFile&, const MappedFile&) = default;
+};
+
 class MemoryPlan {
  public:
   // `inherited_from`: the task whose finished address space the puppet is a copy of, with its vdso, or null if
@@ -40,7 +48,7 @@ class MemoryPlan {
   static Result<MemoryPlan> make(const ImageTask& task, VdsoPlan vdso, const Origin& inherited_from,
                                  std::uint64_t scratch);
 
-  const std::vector<std::uint32_t>& files() const { return files_; }    // ids in files.img
+  const std::vector<MappedFile>& files() const { return files_; }
   const std::vector<std::uint64_t>& shared() const { return shared_; }  // shmids
   const std::vector<std::uint32_t>& page_files() const { return page_files_; }  // in Image::page_files
   const std::vector<Chunk>& chunks() const { return chunks_; }
@@ -55,30 +63,34 @@ class MemoryPlan {
                    std::vector<parasite::OpRef>& checksums) const;
   // Chunks that need the scratch memory are filled by one thread only.
   bool needs_scratch(std::size_t chunk) const { return chunk_scratch_[chunk]; }
-  // 3: final protections, scratch gone.
+  // 3: final protections and locks, scratch gone.
   void append_seal(parasite::Program& program) const;
-  // 4: advice that must not act on children born from this address space.
+  // 4: what must not act on children born from this address space: advice, guards.
   void append_late_advice(parasite::Program& program) const;
 
  private:
   struct Source {
     enum class Kind { kAnonymous, kFile, kShared, kSkip, kInherited } kind = Kind::kAnonymous;
-    std::size_t index = 0;  // into files_ or shared_
+    std::size_t index = 0;         // into files_ or shared_
+    std::uint32_t protection = 0;  // kInherited: the parent's
   };
   const pb::vma_entry& vma(std::size_t i) const { return task_->mm->vmas(static_cast<int>(i)); }
   void choose_sources(const Origin& origin);
-  void find_stale_pages(const ImageTask& from);
   bool writable_for_filling(std::size_t i) const;
+  bool is_kept(std::uint64_t address) const;
+  bool uses_scratch() const;
   void append_layout(parasite::Program& program, const MemoryFiles& fds) const;
   void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
+  void append_lock(parasite::Program& program, std::size_t i) const;
+  void append_guard(parasite::Program& program, const pb::vma_entry& guard) const;
 
   const ImageTask* task_ = nullptr;
   VdsoPlan vdso_;
   std::uint64_t scratch_ = 0;
-  std::vector<Source> sources_;         // per vma
+  std::vector<Source> sources_;         // per vma; guards, which come last, have none
   std::vector<bool> has_pages_;         // per vma
-  std::vector<AddressRange> unmap_, stale_;
-  std::vector<std::uint32_t> files_;
+  std::vector<AddressRange> unmap_, stale_, kept_;  // kept_: not to be written, whatever pages there are
+  std::vector<MappedFile> files_;
   std::vector<std::uint64_t> shared_;
   std::vector<std::uint32_t> page_files_;
   std::vector<Chunk> chunks_;

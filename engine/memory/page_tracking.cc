@@ -21,12 +21,10 @@ using proc::VmFlag;
 constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
 constexpr std::uint64_t kNotContent = abi::kPageIsFile | abi::kPageIsPfnzero;
 
-// Private pages with content of their own: not the file's, not the zero page.
-constexpr sys::PageQuery content_query(std::uint64_t returned) {
-  return {.all_of = kNotContent,
-          .any_of = abi::kPageIsPresent | abi::kPageIsSwapped,
-          .inverted = kNotContent,
-          .returned = returned};
+// Private pages with content of their own: not the file's, not the zero page, no guards (which look like swapped pages).
+sys::PageQuery content_query(const sys::Features& features, std::uint64_t returned) {
+  const std::uint64_t no = kNotContent | (features.has(sys::Feature::kPagemapScanGuard) ? abi::kPageIsGuard : 0);
+  return {.all_of = no, .any_of = abi::kPageIsPresent | abi::kPageIsSwapped, .inverted = no, .returned = returned};
 }
 
 // Gets a userfaultfd of the task's own address space. Should the engine die, the farewell closes it.
@@ -205,7 +203,7 @@ void PageTracking::protect(const State& state, std::span<const proc::Vma> maps) 
 Result<std::vector<abi::PageRegion>> PageTracking::take_marks(const proc::ProcDir& dir,
                                                               std::span<const proc::Vma> maps) const {
   auto pagemap = TRY(sys::Pagemap::open(dir, true));
-  sys::PageQuery query = content_query(0);
+  sys::PageQuery query = content_query(features_, 0);
   query.all_of |= abi::kPageIsWritten;
   query.write_protect = true;
   std::vector<abi::PageRegion> written;
@@ -228,7 +226,7 @@ Result<std::vector<abi::PageRegion>> PageTracking::content(const Task& task, con
   auto pagemap = TRY(sys::Pagemap::open(dir, scan));
   std::vector<abi::PageRegion> regions;
   const auto read = [&](std::uint64_t returned) -> Result<> {
-    const sys::PageQuery query = content_query(returned);
+    const sys::PageQuery query = content_query(features_, returned);
     if (scan) return pagemap.append_ranges(0, kUserEnd, query, regions);
     for (const proc::Vma& vma : maps)
       if (!vma.shared && vma.end <= kUserEnd) TRY(pagemap.append_ranges(vma.start, vma.end, query, regions));

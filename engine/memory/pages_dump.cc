@@ -2,13 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 
 #include "base/format.h"
 #include "engine/memory/page_copy.h"
 #include "engine/memory/vma_kind.h"
+#include "kernel/file.h"
 #include "kernel/pagemap.h"
 
 namespace dormouse::engine {
@@ -26,20 +26,9 @@ std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
 }
 
 std::uint32_t page_flags_of(const pb::vma_entry& vma) {
-  const bool plain = (vma.status() & vma_status::kAnonPrivate) && !(vma.status() & vma_status::kVdso);
+  const bool plain = (vma.status() & vma_status::kAnonPrivate) && !(vma.status() & vma_status::kVdso) &&
+                     !(vma.flags() & (MAP_LOCKED | MAP_HUGETLB));
   return plain ? kPresent | kLazy : kPresent;
-}
-
-// An object's own holes, which are the same for all who map it.
-Result<std::vector<PageRun>> runs_of_object(int object) {
-  std::vector<PageRun> runs;
-  for (std::uint64_t at = 0;;) {
-    const Result<std::uint64_t> data = sys::lseek(object, static_cast<std::int64_t>(at), SEEK_DATA);
-    if (!data) return runs;
-    const std::uint64_t hole = TRY(sys::lseek(object, static_cast<std::int64_t>(*data), SEEK_HOLE));
-    runs.push_back({*data, (hole + kPage - 1) / kPage * kPage, kPresent, true});
-    at = hole;
-  }
 }
 
 std::vector<PageRun> to_be_written(std::vector<PageRun> runs) {
@@ -158,48 +147,38 @@ Result<> PagesDump::save_behind(const Task& task, int memory, const std::vector<
 
 Result<> PagesDump::save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space) {
   for (const pb::vma_entry& vma : space.vmas()) {
-    if (!is_shared_anonymous(vma)) continue;
-    if (std::find(saved_objects_.begin(), saved_objects_.end(), vma.shmid()) != saved_objects_.end()) continue;
-    saved_objects_.push_back(vma.shmid());
-    const Fd object = TRY_OR(dir.open_at(format("map_files/{:x}-{:x}", vma.start(), vma.end()), O_RDONLY),
-                             std::move(e).object("shared memory").owner(task.name()));
-    const std::vector<PageRun> runs = TRY(runs_of_object(object.get()));
-    const std::uint64_t number = next_pages_number_++;
-    TRY(write_pagemap(images::kShmemPagemap, vma.shmid(), number, runs));
-    const images::PageFile file = TRY(context_.out.create_pages(number));
-    auto sums = TRY_OR(copy_by_engine(object.get(), runs, file), std::move(e).owner(task.name()));
-    const std::uint64_t bytes = bytes_in(runs);
-    counts_.shared_scanned += (vma.end() - vma.start()) / kPage;
-    counts_.shared_written += bytes / kPage;
-    TRY(context_.out.finish_pages(file, bytes, std::move(sums)));
+    if (!is_shared_anonymous(vma) || !saved_objects_.insert(vma.shmid()).second) continue;
+    MemoryObject object;
+    object.shmid = vma.shmid();
+    object.file = TRY_OR(dir.open_at(format("map_files/{:x}-{:x}", vma.start(), vma.end()), O_RDONLY),
+                         std::move(e).object("shared memory").owner(task.name()));
+    object.size_bytes = static_cast<std::uint64_t>(TRY(sys::fstat(object.file.get())).st_size);
+    object.page_bytes = page_bytes_of(vma.flags());
+    TRY_OR(save_object(object), std::move(e).owner(task.name()));
   }
   return {};
 }
 
-// The file of a segment may end within its last page: then it is read as the tasks see it, as memory.
-Result<> PagesDump::save_segment(const SavedSegment& segment) {
-  const std::uint64_t id = segment.entry.desc().id();
-  if (std::find(saved_objects_.begin(), saved_objects_.end(), id) != saved_objects_.end())
-    return fail(Error::unsupported("shared anonymous memory has the same number, and both cannot be told apart in an image")
-                    .object(segment_name(segment.entry.desc())).remedy("remove the segment and make it anew"));
-  saved_objects_.push_back(id);
-  const std::vector<PageRun> runs = TRY(runs_of_object(segment.file.get()));
+Result<> PagesDump::save_object(const MemoryObject& object) {
+  const auto runs = TRY(find_data(object));
   const std::uint64_t number = next_pages_number_++;
-  TRY(write_pagemap(images::kShmemPagemap, id, number, runs));
+  TRY(write_pagemap(images::kShmemPagemap, object.shmid, number, runs));
   const images::PageFile file = TRY(context_.out.create_pages(number));
-  std::vector<PageRun> at = runs;
-  Fd memory;
-  if (segment.memory) {
-    const auto start = reinterpret_cast<std::uint64_t>(segment.memory.data());
-    for (PageRun& run : at) run.start += start, run.end += start;
-    memory = TRY(sys::openat(AT_FDCWD, "/proc/self/mem", O_RDONLY));
-  }
-  auto sums = TRY_OR(copy_by_engine(memory ? memory.get() : segment.file.get(), at, file),
-                     std::move(e).owner(segment_name(segment.entry.desc())));
+  auto sums = TRY(copy_object(object, runs, file));
   const std::uint64_t bytes = bytes_in(runs);
-  counts_.shared_scanned += (segment.entry.size() + kPage - 1) / kPage;
+  counts_.shared_scanned += (object.size_bytes + kPage - 1) / kPage;
   counts_.shared_written += bytes / kPage;
   return context_.out.finish_pages(file, bytes, std::move(sums));
+}
+
+Result<> PagesDump::save_segment(const SavedSegment& segment) {
+  MemoryObject object;
+  object.shmid = segment.entry.desc().id();
+  object.file = TRY(sys::duplicate(segment.file.get()));
+  object.size_bytes = static_cast<std::uint64_t>(TRY(sys::fstat(segment.file.get())).st_size);
+  object.page_bytes = page_bytes_of(segment.entry.hugetlb_flag() == 0 ? 0 : segment.entry.hugetlb_flag() | MAP_HUGETLB);
+  TRY_OR(save_object(object), std::move(e).owner(segment_name(segment.entry.desc())));
+  return {};
 }
 
 }  // namespace dormouse::engine

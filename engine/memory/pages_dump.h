@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "engine/dump_context.h"
@@ -11,6 +12,7 @@
 #include "engine/memory/chunks.h"
 #include "engine/memory/page_tracking.h"
 #include "engine/memory/parent_pages.h"
+#include "engine/memory/shared_pages.h"
 #include "parasite/host/held_process.h"
 
 namespace dormouse::engine {
@@ -38,13 +40,16 @@ class PagesDump {
                               parasite::Keeper* keeper, parasite::HeldProcess* held);
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
-  // System V shared memory, attached or not. After all shared anonymous memory.
+  // System V shared memory, attached or not.
   [[nodiscard]] Result<> save_segment(const SavedSegment& segment);
 
   // As save(), of a process that runs: pages found by find_runs() are read behind its back. `memory`: its
   // /proc/PID/mem, opened while it was stopped. What it has unmapped since (all, if it has ended) is left out; what it
   // changes meanwhile counts as written for the next dump.
   [[nodiscard]] Result<> save_behind(const Task& task, int memory, const std::vector<PageRun>& runs);
+
+  // A memfd, or another object that is not (only) mapped.
+  [[nodiscard]] Result<> save_object(const MemoryObject& object);
 
   const PageCounts& counts() const { return counts_; }
   bool uses_parent() const { return counts_.in_parent != 0; }
@@ -56,7 +61,7 @@ class PagesDump {
   DumpContext& context_;
   PageHistory history_;
   std::uint64_t next_pages_number_ = 1;
-  std::vector<std::uint64_t> saved_objects_;
+  std::set<std::uint64_t> saved_objects_;
   PageCounts counts_;
 };
 

@@ -9,6 +9,13 @@
 
 namespace dormouse::engine {
 
+// An object as mmap(MAP_SHARED | MAP_ANONYMOUS) makes it, open for reading and writing. `more_flags`: MAP_HUGETLB with
+// the size of huge pages, MAP_NORESERVE.
+Result<Fd> make_shared_memory(std::uint64_t size_bytes, std::uint32_t more_flags = 0);
+// Puts the saved pages into an object that has its size already.
+[[nodiscard]] Result<> fill_shared_memory(int object, std::uint64_t size_bytes, const ShmemImage& image,
+                                          const RestoreContext& context);
+
 class SharedMemory {
  public:
   // Makes and fills all objects of the image.

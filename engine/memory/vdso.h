@@ -19,6 +19,7 @@ namespace dormouse::engine {
 
 struct AddressRange {
   std::uint64_t start = 0, end = 0;
+  friend bool operator==(const AddressRange&, const AddressRange&) = default;
 };
 
 // As the kernel maps it: data pages, then code, without gaps.

@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include <bit>
 #include <string>
 #include <string_view>
 
 #include "base/format.h"
+#include "engine/memory/shared_pages.h"
 
 namespace dormouse::engine {
 namespace {
@@ -14,6 +16,7 @@ namespace {
 using proc::Vma;
 using proc::VmFlag;
 namespace s = vma_status;
+constexpr std::string_view kDeleted = " (deleted)";
 
 // Advice that a VMA remembers, and the MADV_* that gave it.
 constexpr struct {
@@ -25,6 +28,10 @@ constexpr struct {
     {VmFlag::kHugePage, MADV_HUGEPAGE}, {VmFlag::kNoHugePage, MADV_NOHUGEPAGE},
     {VmFlag::kDontDump, MADV_DONTDUMP}, {VmFlag::kWipeOnFork, MADV_WIPEONFORK},
 };
+
+#ifndef MAP_DROPPABLE
+constexpr std::uint32_t MAP_DROPPABLE = 0x08;  // Linux 6.11
+#endif
 
 Failure refuse(const Vma& vma, std::string what, std::string remedy) {
   return fail(Error::unsupported(std::move(what))
@@ -45,20 +52,19 @@ Result<> refuse_unsupported(const Vma& vma) {
   const auto has = [&](VmFlag flag) { return vma.flags.has(flag); };
   if (vma.name.starts_with("anon_inode:[io_uring]"))
     return refuse(vma, "io_uring rings cannot be saved", "close the ring before the checkpoint");
-  if (vma.name.starts_with("/memfd:"))
-    return refuse(vma, "memfd mappings cannot be saved yet", "unmap it before the checkpoint");
-  if (vma.name.starts_with("/secretmem"))
+  if (vma.name == "/secretmem (deleted)" && vma.device_major == 0)
     return refuse(vma, "secret memory is out of everybody else's reach by design", "unmap it first");
   if (vma.name.starts_with("[uprobes]"))
     return refuse(vma, "a uprobe is active in this task", "remove the probe before the checkpoint");
   if (vma.name.starts_with("anon_inode:") || vma.name.starts_with("socket:"))
     return refuse(vma, "mappings of this kind cannot be saved", "unmap it before the checkpoint");
-  if (has(VmFlag::kHugeTlb) && !is_system_v(vma)) return refuse(vma, "hugetlb pages cannot be saved yet", "use transparent huge pages");
   if (has(VmFlag::kUffdMissing) || has(VmFlag::kUffdWriteProtect) || has(VmFlag::kUffdMinor))
     return refuse(vma, "the memory is handled through a userfaultfd", "unregister it before the checkpoint");
   if (has(VmFlag::kShadowStack)) return refuse(vma, "shadow stacks cannot be saved yet", "disable them (GLIBC_TUNABLES)");
-  if (has(VmFlag::kSealed) && !vma.name.starts_with("["))
-    return refuse(vma, "the mapping is sealed (mseal) and could not be sealed again", "not supported");
+  // One that can be executed and nothing else has a key of the kernel's choice.
+  if (vma.protection_key != 0 && (vma.readable || vma.writable))
+    return refuse(vma, "the memory has a protection key, which is part of the processor's state and cannot be given again yet",
+                  "give it key 0 with pkey_mprotect() before the checkpoint");
   if ((has(VmFlag::kIo) || has(VmFlag::kPfnMap)) && !vma.name.starts_with("[vvar"))
     return refuse(vma, "it maps a device's memory", "unmap the device before the checkpoint");
   return {};
@@ -68,21 +74,34 @@ std::uint32_t status_of(const Vma& vma) {
   if (vma.name == "[vsyscall]") return s::kAnonPrivate | s::kVsyscall;
   if (vma.name == "[vdso]") return s::kRegular | s::kAnonPrivate | s::kVdso;
   if (vma.name.starts_with("[vvar")) return s::kRegular | s::kAnonPrivate | s::kVvar;
-  // Shared anonymous memory shows as the unlinked file that the kernel makes for it.
-  if (vma.shared && vma.name == "/dev/zero (deleted)") return s::kRegular | s::kAnonShared;
+  const std::uint32_t file = s::kRegular | (vma.shared ? s::kFileShared : s::kFilePrivate);
+  if (vma.name.starts_with("/memfd:") && vma.name.ends_with(kDeleted)) return file | s::kMemfd;
+  // Anonymous memory that is shared, or of huge pages, shows as the unlinked file that the kernel makes for it.
+  if (vma.name == "/anon_hugepage (deleted)") return s::kRegular | (vma.shared ? s::kAnonShared : s::kAnonPrivate);
+  // Privately mapped it can only be through /proc/PID/map_files: like a memfd then.
+  if (vma.name == "/dev/zero (deleted)" && vma.device_major == 0)
+    return vma.shared ? s::kRegular | s::kAnonShared : file | s::kMemfd;
   // The inode number of a segment's file is its id, which may be 0.
   if (is_system_v(vma)) return s::kRegular | s::kAnonShared | s::kSysvIpc;
   if (is_ring(vma)) return s::kAioRing;
-  if (vma.inode != 0) return s::kRegular | (vma.shared ? s::kFileShared : s::kFilePrivate);
+  if (vma.inode != 0) return file;
   return s::kRegular | s::kAnonPrivate | (vma.name == "[heap]" ? s::kHeap : 0);
 }
 
 std::uint32_t flags_of(const Vma& vma, std::uint32_t status) {
   std::uint32_t flags = vma.shared ? MAP_SHARED : MAP_PRIVATE;
+  if (vma.flags.has(VmFlag::kDroppable)) flags = MAP_DROPPABLE;
   if (!(status & (s::kFilePrivate | s::kFileShared | s::kAioRing))) flags |= MAP_ANONYMOUS;
   if (vma.flags.has(VmFlag::kGrowsDown)) flags |= MAP_GROWSDOWN;
   if (vma.flags.has(VmFlag::kLocked)) flags |= MAP_LOCKED;
+  // The format knows no MLOCK_ONFAULT. Next to MAP_LOCKED this flag means nothing to the kernel, so that a
+  // reader that does not know our meaning locks the memory and loads it at once.
+  if (vma.flags.has(VmFlag::kLockOnFault)) flags |= MAP_LOCKED | MAP_NONBLOCK;
   if (vma.flags.has(VmFlag::kNoReserve)) flags |= MAP_NORESERVE;
+  if (vma.flags.has(VmFlag::kSync)) flags |= MAP_SYNC;
+  if (vma.flags.has(VmFlag::kHugeTlb)) flags |= MAP_HUGETLB;
+  if (vma.flags.has(VmFlag::kHugeTlb) && vma.kernel_page_kb != 0)
+    flags |= static_cast<std::uint32_t>(std::countr_zero(vma.kernel_page_kb << 10)) << MAP_HUGE_SHIFT;
   return flags;
 }
 
@@ -96,13 +115,15 @@ Result<pb::vma_entry> describe_vma(const Vma& vma) {
   entry.set_status(status_of(vma));
   const bool file_backed = entry.status() & (s::kFilePrivate | s::kFileShared | s::kAnonShared);
   entry.set_pgoff(file_backed ? vma.offset : 0);
-  entry.set_shmid(entry.status() & s::kAnonShared ? vma.inode : 0);
+  const bool huge = vma.flags.has(VmFlag::kHugeTlb);
+  if (is_shared_anonymous(entry)) entry.set_shmid(anonymous_shmid(vma.inode, huge));
+  else entry.set_shmid(is_segment(entry) ? vma.inode : 0);
   entry.set_prot((vma.readable ? PROT_READ : 0) | (vma.writable ? PROT_WRITE : 0) |
                  (vma.executable ? PROT_EXEC : 0));
   entry.set_flags(flags_of(vma, entry.status()));
   entry.set_fd(-1);
   // A shared mapping that may become writable was made from a descriptor open for writing.
-  if (entry.status() & (s::kFilePrivate | s::kFileShared | s::kSysvIpc))
+  if (entry.status() & (s::kFilePrivate | s::kFileShared | s::kAnonShared))
     entry.set_fdflags(vma.shared && vma.flags.has(VmFlag::kMayWrite) ? O_RDWR : O_RDONLY);
   std::uint64_t advice = 0;
   for (const auto& known : kAdvice)
@@ -111,8 +132,30 @@ Result<pb::vma_entry> describe_vma(const Vma& vma) {
   return entry;
 }
 
+std::uint64_t page_bytes_of(std::uint32_t mmap_flags) {
+  constexpr std::uint32_t kSizeMask = 0x3f, kDefault = 21;
+  if (!(mmap_flags & MAP_HUGETLB)) return 4096;
+  const std::uint32_t order = mmap_flags >> MAP_HUGE_SHIFT & kSizeMask;
+  return std::uint64_t{1} << (order == 0 ? kDefault : order);
+}
+
+pb::vma_entry describe_guard(std::uint64_t start, std::uint64_t end) {
+  pb::vma_entry entry;
+  entry.set_start(start);
+  entry.set_end(end);
+  entry.set_status(s::kGuard);
+  entry.set_pgoff(0);
+  entry.set_shmid(0);
+  entry.set_prot(0);
+  entry.set_flags(0);
+  entry.set_fd(-1);
+  return entry;
+}
+
+// What is in droppable memory the kernel may forget at any time, and it is meant for what must not be written
+// down (vgetrandom keeps its state there): it comes back empty.
 bool has_private_pages(const pb::vma_entry& vma) {
-  return (vma.status() & (s::kAnonPrivate | s::kFilePrivate | s::kAioRing)) &&
+  return !(vma.flags() & MAP_DROPPABLE) && (vma.status() & (s::kAnonPrivate | s::kFilePrivate | s::kAioRing)) &&
          !(vma.status() & (s::kVsyscall | s::kVvar));
 }
 

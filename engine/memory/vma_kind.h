@@ -33,8 +33,16 @@ inline constexpr std::uint32_t kUprobes = 1 << 17;
 // An error names the kind that cannot be saved and what to do.
 Result<pb::vma_entry> describe_vma(const proc::Vma& vma);
 
+// A run of pages that give SIGSEGV (MADV_GUARD_INSTALL, Linux 6.13). No mapping of its own for the kernel, but a
+// record for the format, behind those of the mappings.
+pb::vma_entry describe_guard(std::uint64_t start, std::uint64_t end);
+
 // Private memory of the task itself: its pages are saved in pages-N.img.
 bool has_private_pages(const pb::vma_entry& vma);
+// Of the memory behind it: 4096, or what MAP_HUGETLB and the bits beside it say.
+std::uint64_t page_bytes_of(std::uint32_t mmap_flags);
+inline bool is_guard(const pb::vma_entry& vma) { return vma.status() & vma_status::kGuard; }
+inline bool is_memfd_mapping(const pb::vma_entry& vma) { return vma.status() & vma_status::kMemfd; }
 inline bool is_file_mapping(const pb::vma_entry& vma) {
   return vma.status() & (vma_status::kFilePrivate | vma_status::kFileShared);
 }

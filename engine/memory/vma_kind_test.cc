@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include "engine/memory/shared_pages.h"
+
 namespace dormouse::engine {
 namespace {
 
@@ -29,7 +31,8 @@ TEST(VmaKind, StackGrowsDown) {
 TEST(VmaKind, SharedAnonymousMemoryIsKnownByItsInode) {
   const auto entry = describe_vma(vma("7f0000000000-7f0000001000 rw-s 00002000 00:01 398 /dev/zero (deleted)", "rd wr sh mr mw me ms")).value();
   EXPECT_EQ(entry.status(), 257u);
-  EXPECT_EQ(entry.shmid(), 398u);
+  EXPECT_EQ(entry.shmid(), anonymous_shmid(398, false));
+  EXPECT_EQ(inode_of_anonymous(entry.shmid()), 398u);
   EXPECT_EQ(entry.pgoff(), 0x2000u);
   EXPECT_FALSE(has_private_pages(entry));
 }
@@ -72,13 +75,70 @@ TEST(VmaKind, AnAioRingIsItsOwnKind) {
   EXPECT_TRUE(has_private_pages(entry));
 }
 
+TEST(VmaKind, MemfdsAreFilesOfMemory) {
+  constexpr std::string_view kMemfd = "7f0000000000-7f0000001000 rw-{} 00001000 00:01 2055 /memfd:a name (deleted)";
+  const auto line = [&](char how) { return std::string(kMemfd).replace(kMemfd.find("{}"), 2, 1, how); };
+  const auto shared = describe_vma(vma(line('s'), "rd wr sh mr mw me ms")).value();
+  EXPECT_EQ(shared.status(), vma_status::kRegular | vma_status::kFileShared | vma_status::kMemfd);
+  EXPECT_EQ(shared.flags(), static_cast<std::uint32_t>(MAP_SHARED));
+  EXPECT_EQ(shared.fdflags(), static_cast<std::uint32_t>(O_RDWR));
+  EXPECT_FALSE(has_private_pages(shared));
+  const auto own = describe_vma(vma(line('p'), "rd wr mr mw me ac")).value();
+  EXPECT_EQ(own.status(), vma_status::kRegular | vma_status::kFilePrivate | vma_status::kMemfd);
+  EXPECT_TRUE(has_private_pages(own));
+}
+
+TEST(VmaKind, HugePagesSayHowLargeTheyAre) {
+  const auto with_size = [](std::string line) {
+    return describe_vma(vma(line + "\nKernelPageSize:     2048 kB", "rd wr mr mw me de ht")).value();
+  };
+  const auto own = with_size("7f0000000000-7f0000200000 rw-p 00000000 00:10 5 /anon_hugepage (deleted)");
+  EXPECT_EQ(own.status(), vma_status::kRegular | vma_status::kAnonPrivate);
+  EXPECT_EQ(own.flags(), static_cast<std::uint32_t>(MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | 21 << MAP_HUGE_SHIFT));
+  EXPECT_EQ(page_bytes_of(own.flags()), 2u << 20);
+  const auto shared = with_size("7f0000000000-7f0000200000 rw-s 00000000 00:10 5 /anon_hugepage (deleted)");
+  EXPECT_TRUE(is_shared_anonymous(shared));
+  EXPECT_EQ(shared.shmid(), anonymous_shmid(5, true));
+  EXPECT_EQ(page_bytes_of(MAP_PRIVATE), 4096u);
+}
+
+TEST(VmaKind, DroppableMemoryHasNoContent) {
+  const auto entry = describe_vma(vma("7f0000000000-7f0000001000 rw-p 00000000 00:00 0", "rd wr mr mw me nr wf dd dp")).value();
+  EXPECT_EQ(entry.flags() & MAP_TYPE, 8u);  // MAP_DROPPABLE
+  EXPECT_FALSE(has_private_pages(entry));
+}
+
+TEST(VmaKind, LocksAreAtOnceOrAsPagesCome) {
+  constexpr std::string_view kLine = "7f0000000000-7f0000001000 rw-p 00000000 00:00 0";
+  const auto at_once = describe_vma(vma(kLine, "rd wr mr mw me lo")).value().flags();
+  EXPECT_EQ(at_once & (MAP_LOCKED | MAP_NONBLOCK), static_cast<std::uint32_t>(MAP_LOCKED));
+  const auto as_they_come = describe_vma(vma(kLine, "rd wr mr mw me lo lf")).value().flags();
+  EXPECT_EQ(as_they_come & (MAP_LOCKED | MAP_NONBLOCK), static_cast<std::uint32_t>(MAP_LOCKED | MAP_NONBLOCK));
+}
+
+TEST(VmaKind, ProtectionKeysAreRefusedButForTheKernelsOwn) {
+  const auto with_key = [](const char* protection, const char* flags) {
+    return describe_vma(vma(std::string("7f0000000000-7f0000001000 ") + protection + " 00000000 00:00 0\nProtectionKey:         1", flags));
+  };
+  EXPECT_FALSE(with_key("rw-p", "rd wr mr mw me"));
+  EXPECT_TRUE(with_key("--xp", "ex mr mw me"));  // execute-only memory
+}
+
+TEST(VmaKind, GuardsAreRecordsOfTheirOwn) {
+  const auto guard = describe_guard(0x1000, 0x3000);
+  EXPECT_TRUE(is_guard(guard));
+  EXPECT_EQ(guard.status(), 1u << 16);
+  EXPECT_FALSE(has_private_pages(guard) || is_file_mapping(guard) || is_shared_anonymous(guard));
+}
+
 TEST(VmaKind, RefusalsNameTheMappingAndWhatToDo) {
   const auto refused = describe_vma(vma("7f0000000000-7f0000001000 rw-s 00000000 00:0f 9 anon_inode:[io_uring]", "rd wr sh"));
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message(),
             "mapping 7f0000000000-7f0000001000 anon_inode:[io_uring]: io_uring rings cannot be saved "
             "(close the ring before the checkpoint)");
-  EXPECT_FALSE(describe_vma(vma("7f0000000000-7f0000200000 rw-p 00000000 00:00 0", "rd wr ht")));
+  EXPECT_FALSE(describe_vma(vma("7f0000000000-7f0000001000 rw-s 00000000 00:05 7 /secretmem (deleted)", "rd wr sh lo dd")));
+  EXPECT_TRUE(describe_vma(vma("7f0000000000-7f0000001000 rw-s 00000000 fe:00 7 /secretmem (deleted)", "rd wr sh")));
   EXPECT_FALSE(describe_vma(vma("7f0000000000-7f0000200000 rw-p 00000000 00:00 0", "rd wr um")));
   EXPECT_FALSE(describe_vma(vma("7f0000000000-7f0000200000 rw-s 00000000 00:05 7 /dev/mem", "rd wr sh pf io")));
 }

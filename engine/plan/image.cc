@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "engine/ipc/aio_ring.h"
+#include "engine/memory/memory_attributes.h"
 #include "engine/memory/vma_kind.h"
 #include "images/manifest.h"
 #include "images/own_types.h"
@@ -23,8 +24,16 @@ Error contradiction(const ImageTask& task, std::string reason) {
 
 Result<> check_vmas(const Image& image, const ImageTask& task) {
   std::uint64_t previous = 0;
+  bool guarded = false;
   for (const pb::vma_entry& vma : task.mm->vmas()) {
     if (vma.status() & vma_status::kVsyscall) continue;
+    if (is_guard(vma)) {
+      if (vma.start() % kPage || vma.end() % kPage || vma.start() >= vma.end() || vma.end() > kUserEnd)
+        return fail(contradiction(task, format("guard {:x}-{:x} is not a valid range", vma.start(), vma.end())));
+      guarded = true;
+      continue;
+    }
+    if (guarded) return fail(contradiction(task, "a mapping comes behind the guards"));
     if (vma.start() % kPage || vma.end() % kPage || vma.start() >= vma.end() || vma.start() < previous ||
         vma.end() > kUserEnd)
       return fail(contradiction(task, format("mapping {:x}-{:x} is not a valid range", vma.start(), vma.end())));
@@ -36,6 +45,8 @@ Result<> check_vmas(const Image& image, const ImageTask& task) {
       return fail(contradiction(task, format("shared memory {} has no page map", vma.shmid())));
   }
   if (const auto rings = check_aio_rings(*task.mm); !rings) return fail(contradiction(task, rings.error().reason()));
+  if (const auto attributes = check_memory_attributes(task.memory_attributes); !attributes)
+    return fail(contradiction(task, attributes.error().reason()));
   if (!image.files.contains(task.mm->exe_file_id()))
     return fail(contradiction(task, "its executable is not in files.img"));
   return {};
@@ -78,6 +89,27 @@ Result<> load_shmem(images::Chain& chain, Image& image, const ImageTask& task) {
     if (chain[0].exists(images::kShmemPagemap, vma.shmid()))
       object.pages = TRY(find_pages(chain, images::kShmemPagemap, vma.shmid(), image.page_files));
   }
+  return {};
+}
+
+Result<> load_memfds(images::Chain& chain, Image& image) {
+  const images::InputDirectory& in = chain[0];
+  if (in.exists(images::kMemfdInode)) {
+    auto reader = TRY(in.reader(images::kMemfdInode));
+    pb::memfd_inode_entry inode;
+    while (TRY(reader.next(inode))) {
+      if (inode.inode_id() > UINT32_MAX || inode.size() > kUserEnd)
+        return fail(reader.corrupt(format("object {} of {} bytes is impossible", inode.inode_id(), inode.size())));
+      if (!image.memfds.emplace(static_cast<std::uint32_t>(inode.inode_id()), inode).second)
+        return fail(reader.corrupt(format("object {} appears twice", inode.inode_id())));
+      if (in.exists(images::kShmemPagemap, inode.shmid()) && !image.shmem.contains(inode.shmid()))
+        image.shmem[inode.shmid()].pages = TRY(find_pages(chain, images::kShmemPagemap, inode.shmid(), image.page_files));
+    }
+  }
+  for (const auto& [id, file] : image.files)
+    if (file.has_memfd() && !image.memfds.contains(file.memfd().inode_id()))
+      return fail(Error::corrupt(format("open file {} is of memfd {}, which is not in memfd.img", id, file.memfd().inode_id()))
+                      .object("files.img"));
   return {};
 }
 
@@ -156,6 +188,7 @@ Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
     if (tid != pid) TRY(in.read(images::kCore, tid, task.thread_cores[tid]));
   TRY(load_attributes(in, task));
   TRY(in.read(images::kMm, pid, task.mm.emplace()));
+  if (in.exists(images::kDormouseMemory, pid)) TRY(in.read(images::kDormouseMemory, pid, task.memory_attributes));
   task.pages = TRY(find_pages(chain, images::kPagemap, pid, image.page_files));
   TRY(load_shmem(chain, image, task));
   TRY(in.read(images::kFs, pid, task.fs.emplace()));
@@ -240,6 +273,7 @@ Result<Image> load_image(images::Chain& chain) {
   if (image.tasks.empty()) return fail(Error::corrupt("no tasks").object("pstree.img"));
   TRY(check_tree(image));
   TRY(load_files(in, image));
+  TRY(load_memfds(chain, image));
   for (ImageTask& task : image.tasks) TRY(load_task(chain, image, task));
   TRY(load_segments(chain, image));
   for (const ImageTask& task : image.tasks) TRY(check_attachments(image, task));

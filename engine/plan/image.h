@@ -31,6 +31,7 @@ struct ImageTask {
   // What we know beyond the reference format, by tid; empty in its images.
   std::map<std::uint32_t, pb::thread_attributes_entry> attributes;
   std::optional<pb::mm_entry> mm;             // absent for zombies
+  pb::memory_attributes_entry memory_attributes;  // of its mm, beyond the reference format
   std::optional<pb::fs_entry> fs;
   std::vector<PageRun> pages;                 // ascending; where each is, see Image::page_files
   bool alive() const;
@@ -54,6 +55,7 @@ struct Image {
   std::map<std::uint32_t, pb::file_entry> files;             // by file id
   std::map<std::uint32_t, std::vector<pb::fdinfo_entry>> descriptors;  // by files_id
   std::map<std::uint64_t, ShmemImage> shmem;                 // by shmid
+  std::map<std::uint32_t, pb::memfd_inode_entry> memfds;     // by inode_id
   std::map<std::uint64_t, ImageSegment> segments;            // by id; of the root task's IPC namespace
   std::vector<PageFileName> page_files;                      // what PageRun::file counts
   std::vector<pb::mnt_entry> mounts;                         // of the root task's mount namespace

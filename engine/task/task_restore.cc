@@ -1,6 +1,7 @@
 #include "engine/task/task_restore.h"
 
 #include "base/text.h"
+#include "engine/memory/memory_attributes.h"
 #include "engine/task/attributes.h"
 #include "engine/task/audit.h"
 #include "engine/task/credentials.h"
@@ -67,6 +68,7 @@ Result<> append_process_state(parasite::Program& program, const RestoreContext& 
       TRY(append_timer_creation(program, core.timers(), features.has(sys::Feature::kTimerRestoreIds)));
     }
     append_process_settings(program, core, task.mm && task.mm->thp_disabled());
+    append_memory_attributes(program, task.memory_attributes);
     return append_queue(program, core.signals_s(), QueueOf::kProcess);
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));

@@ -91,7 +91,7 @@ bool parse_mapping(std::string_view line, Vma& vma) {
   return scan.ok() && vma.start < vma.end;
 }
 
-std::uint64_t* kilobytes_field(Vma& vma, std::string_view key) {
+std::uint64_t* number_field(Vma& vma, std::string_view key) {
   // Cheap rejection by the first letter; most of smaps' lines are not wanted.
   switch (key.empty() ? '\0' : key.front()) {
     case 'R': return key == "Rss" ? &vma.rss_kb : nullptr;
@@ -104,6 +104,7 @@ std::uint64_t* kilobytes_field(Vma& vma, std::string_view key) {
       return key == "Shared_Dirty" ? &vma.shared_dirty_kb : nullptr;
     case 'P':
       if (key == "Private_Hugetlb") return &vma.hugetlb_kb;
+      if (key == "ProtectionKey") return &vma.protection_key;
       return key == "Private_Dirty" ? &vma.private_dirty_kb : nullptr;
     case 'K': return key == "KernelPageSize" ? &vma.kernel_page_kb : nullptr;
     default: return nullptr;
@@ -137,7 +138,7 @@ Result<std::vector<Vma>> parse_smaps(std::string_view text) {
     const std::string_view key = line.substr(0, colon);
     if (key == "VmFlags") {
       all.back().flags = parse_flags(line.substr(colon + 1));
-    } else if (std::uint64_t* const field = kilobytes_field(all.back(), key)) {
+    } else if (std::uint64_t* const field = number_field(all.back(), key)) {
       Scan scan(line.substr(colon + 1));
       scan.blanks();
       *field += scan.number<std::uint64_t>();

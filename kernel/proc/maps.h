@@ -79,6 +79,7 @@ struct Vma {
   std::uint64_t shared_dirty_kb = 0, private_dirty_kb = 0;
   std::uint64_t anon_huge_kb = 0, hugetlb_kb = 0;  // transparent huge pages; hugetlb, both kinds
   std::uint64_t kernel_page_kb = 0;
+  std::uint64_t protection_key = 0;
   VmFlags flags;
 
   std::uint64_t size_bytes() const { return end - start; }

@@ -90,6 +90,14 @@ def test_userfaultfd(scratch):
     return _unsupported(scratch, "userfaultfd", ("userfaultfd", "descriptor 3"))
 
 
+def test_memory_of_a_userfaultfd(scratch):
+    return _unsupported(scratch, "memory_of_a_userfaultfd", ("mapping", "handled through a userfaultfd"), "descriptor 3")
+
+
+def test_secret_memory(scratch):
+    return _unsupported(scratch, "secret_memory", ("mapping", "secret memory"), ("descriptor 3", "secret memory"))
+
+
 def test_socket_to_outside(scratch):
     return _unsupported(scratch, "socket_to_outside", ("descriptor 3", "belongs to nobody among the tasks", "--external unix["))
 

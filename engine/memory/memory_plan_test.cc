@@ -1,0 +1,94 @@
+#include "engine/memory/memory_plan.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include "engine/memory/vma_kind.h"
+
+namespace dormouse::engine {
+namespace {
+
+namespace s = vma_status;
+
+// A task with one private anonymous mapping, whose page at `page` is saved.
+ImageTask task_with(std::uint32_t protection, std::uint64_t page, std::uint32_t flags = MAP_PRIVATE | MAP_ANONYMOUS) {
+  ImageTask task;
+  pb::vma_entry& vma = *task.mm.emplace().add_vmas();
+  vma.set_start(0x10000);
+  vma.set_end(0x20000);
+  vma.set_status(s::kRegular | s::kAnonPrivate);
+  vma.set_prot(protection);
+  vma.set_flags(flags);
+  task.pages = {{page, page + 0x1000, 4, true}};
+  return task;
+}
+
+struct Steps {
+  std::string map, seal, late;
+};
+Steps steps_of(const ImageTask& task, const ImageTask* parent = nullptr) {
+  const VdsoPlan vdso;
+  const auto plan = MemoryPlan::make(task, vdso, {parent, &vdso}, 0x7000'0000);
+  EXPECT_TRUE(plan) << plan.error().message();
+  parasite::Program map, seal, late;
+  MemoryFiles files;
+  files.pages = {0};
+  plan->append_map(map, files);
+  plan->append_seal(seal);
+  plan->append_late_advice(late);
+  return {map.print(), seal.print(), late.print()};
+}
+std::size_t count(const std::string& text, const std::string& part) {
+  std::size_t found = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++found;
+  return found;
+}
+
+TEST(MemoryPlan, MemoryIsWritableWhileItIsFilled) {
+  const auto read_only = steps_of(task_with(PROT_READ, 0x10000));
+  EXPECT_EQ(count(read_only.seal, "protect 10000-20000"), 1u) << read_only.seal;
+  const auto writable = steps_of(task_with(PROT_READ | PROT_WRITE, 0x10000));
+  EXPECT_EQ(count(writable.seal, "protect"), 0u) << writable.seal;
+}
+
+TEST(MemoryPlan, InheritedMemoryIsMadeWritableIfTheParentHasItOtherwise) {
+  const ImageTask parent = task_with(PROT_READ, 0x10000);
+  const auto steps = steps_of(task_with(PROT_READ | PROT_WRITE, 0x11000), &parent);
+  EXPECT_EQ(count(steps.map, "make writable 10000-20000"), 1u) << steps.map;
+  EXPECT_EQ(count(steps.map, "drop the parent's pages 10000-11000"), 1u) << steps.map;
+  EXPECT_EQ(count(steps.map, "map 10000-20000"), 0u) << steps.map;
+  EXPECT_EQ(count(steps.seal, "protect 10000-20000"), 1u) << steps.seal;
+}
+
+TEST(MemoryPlan, InheritedMemoryIsMadeWritableIfTheChildHasItOtherwise) {
+  const ImageTask parent = task_with(PROT_READ | PROT_WRITE, 0x10000);
+  const auto steps = steps_of(task_with(PROT_NONE, 0x10000), &parent);
+  EXPECT_EQ(count(steps.map, "make writable"), 0u) << "it is already";
+  EXPECT_EQ(count(steps.seal, "protect 10000-20000"), 1u) << steps.seal;
+}
+
+TEST(MemoryPlan, GuardsComeLateAndLockedMemoryIsUnlockedForThem) {
+  ImageTask task = task_with(PROT_READ | PROT_WRITE, 0x10000, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED);
+  *task.mm->add_vmas() = describe_guard(0x12000, 0x13000);
+  const auto steps = steps_of(task);
+  EXPECT_EQ(count(steps.map + steps.seal, "guard"), 0u);
+  const auto unlock = steps.late.find("unlock 12000-13000"), guard = steps.late.find("guard 12000-13000");
+  ASSERT_NE(guard, std::string::npos) << steps.late;
+  EXPECT_LT(unlock, guard) << steps.late;
+  EXPECT_LT(guard, steps.late.find("lock 12000-13000", guard)) << steps.late;
+}
+
+TEST(MemoryPlan, MemoryLockedAsItComesIsLockedWhenItIsFilled) {
+  const auto steps = steps_of(task_with(PROT_READ | PROT_WRITE, 0x10000, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED | MAP_NONBLOCK));
+  EXPECT_EQ(count(steps.seal, "lock 10000-20000"), 1u) << steps.seal;
+}
+
+TEST(MemoryPlan, PagesOutsideOfPrivateMemoryAreCorrupt) {
+  const VdsoPlan vdso;
+  const auto plan = MemoryPlan::make(task_with(PROT_READ, 0x20000), vdso, {}, 0x7000'0000);
+  ASSERT_FALSE(plan);
+  EXPECT_EQ(plan.error().kind(), Error::Kind::kCorruptImage);
+}
+
+}  // namespace
+}  // namespace dormouse::engine
