@@ -19,7 +19,7 @@ std::span<const std::byte> interpreter_image() {
 }
 
 std::size_t Area::size_for(std::uint32_t threads, std::size_t program_bytes) {
-  const std::size_t bytes = slot_offset(threads) + program_bytes;
+  const std::size_t bytes = slot_offset(threads) + program_bytes + threads * kProgramBytesPerThread;
   return (bytes + kPage - 1) / kPage * kPage;
 }
 

@@ -52,6 +52,8 @@ class Area {
   static constexpr std::size_t kPage = 4096;
   static constexpr std::size_t kSlotBytes = 2048;  // cell below, stack growing down from the top
   static constexpr std::size_t kDefaultProgramBytes = 1 << 20;
+  // Some programs are asked of all threads at once; what is not touched costs address space only.
+  static constexpr std::size_t kProgramBytesPerThread = 4096;
 
   static std::size_t size_for(std::uint32_t threads, std::size_t program_bytes = kDefaultProgramBytes);
 

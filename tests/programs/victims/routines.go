@@ -1,0 +1,42 @@
+// Hundreds of goroutines hash in chains and pass their results on through channels.
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"time"
+)
+
+const routines, rounds = 400, 50
+
+func compute(in, out chan [32]byte) {
+	for round := 0; round < rounds; round++ {
+		value := <-in
+		for i := 0; i < 400; i++ {
+			value = sha256.Sum256(value[:])
+		}
+		out <- value
+		if round%10 == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+func main() {
+	first := make(chan [32]byte, rounds)
+	in := first
+	for i := 0; i < routines; i++ {
+		out := make(chan [32]byte, rounds)
+		go compute(in, out)
+		in = out
+	}
+	for i := 0; i < rounds; i++ {
+		first <- sha256.Sum256([]byte{byte(i)})
+	}
+	var all []byte
+	for i := 0; i < rounds; i++ {
+		value := <-in
+		all = append(all, value[:]...)
+	}
+	fmt.Printf("%x\n", sha256.Sum256(all))
+}
