@@ -16,7 +16,8 @@ namespace dormouse::images {
 namespace {
 
 constexpr std::uint64_t kPageBytes = 4096;
-constexpr std::uint32_t kZombie = 6;  // task_core_entry.task_state
+// task_core_entry.task_state; both mean a task that has ended.
+constexpr std::uint32_t kDead = 2, kZombie = 6;
 
 // Flags of pagemap_entry.
 constexpr std::uint32_t kInParent = 1, kLazy = 2, kPresent = 4;
@@ -82,7 +83,7 @@ Result<TaskSummary> summarize_task(const InputDirectory& images, const pb::pstre
   pb::core_entry core;
   TRY(images.read(kCore, task.pid, core));
   task.comm = core.tc().comm();
-  task.zombie = core.tc().task_state() == kZombie;
+  task.zombie = core.tc().task_state() == kDead || core.tc().task_state() == kZombie;
   if (task.zombie) return task;  // it has neither files nor memory
   const std::uint32_t table = TRY(table_of_files(images, core, task.pid));
   task.descriptors = TRY(count<pb::fdinfo_entry>(images, kFdinfo, table));

@@ -1,3 +1,4 @@
+// not yet: pre_dump snapshots
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/syscall.h>

@@ -1,3 +1,4 @@
+// not yet: pre_dump snapshots
 // driver: --moving
 #include <pthread.h>
 #include <time.h>

@@ -1,3 +1,4 @@
+// not yet: pre_dump snapshots
 #include <poll.h>
 #include <pthread.h>
 #include <sys/select.h>

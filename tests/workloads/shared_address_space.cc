@@ -1,3 +1,4 @@
+// not yet: pre_dump snapshots
 #include <sys/wait.h>
 
 #include "tests/workloads/clone.h"
