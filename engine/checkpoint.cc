@@ -12,6 +12,7 @@
 #include "base/format.h"
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/files/files_dump.h"
 #include "engine/ipc/attachments.h"
 #include "engine/memory/address_space.h"
@@ -196,6 +197,7 @@ Result<> Checkpoint::describe_tasks() {
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
+    TRY(tracking_->follow_calls(task, held));
     subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
     blockers_.note(subjects_.back().state.read_stopped());
   }
@@ -282,8 +284,9 @@ Result<> Checkpoint::ask_tasks() {
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
     subjects_[i].space.take(about_memory.placed(i));
     subjects_[i].held.area().rewind();
+    blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }
-  return {};
+  return no_blockers();
 }
 
 Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
@@ -391,6 +394,7 @@ Result<> Checkpoint::save_inventory() {
   if (options_.track_memory) inventory.set_dump_uptime(uptime_microseconds());
   // Nothing is locked by the engine: connections are not saved yet.
   inventory.set_network_lock_method(0);
+  if (options_.cpu.record) TRY(save_cpu(*out_));
   return out_->write(images::kInventory, std::nullopt, inventory);
 }
 

@@ -40,6 +40,15 @@ struct JoinNamespace {
 
 enum class NetworkLock : std::uint8_t { kIptables, kNftables, kSkip };
 
+// --cpu-cap: what of the CPU is compared on restore.
+struct CpuChecks {
+  bool record = false;  // dump: write cpuinfo.img; restore: compare with it
+  bool fpu = true;           // the extended registers and how they are kept
+  bool instructions = true;  // what the image's CPU can do, this one can do as well
+  bool exact = false;        // neither more nor less
+  bool any() const { return fpu || instructions || exact; }
+};
+
 // Stages a caller may watch, by the names that RPC clients and action scripts know.
 struct Notification {
   std::string stage;   // "pre-dump", "network-lock", "post-restore", …
@@ -77,6 +86,7 @@ struct CommonOptions {
   bool link_remap = false;
   bool skip_file_rwx_check = false;
   std::uint64_t ghost_limit_bytes = 1 << 20;
+  CpuChecks cpu;
   NetworkLock network_lock = NetworkLock::kIptables;
   // Give up pages of images that nobody needs any more. Dump: those of the parent images that the new ones
   // have too. Restore: all that were read.

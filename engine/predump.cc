@@ -137,7 +137,9 @@ Result<> PreDump::stop() {
 Result<> PreDump::describe() {
   for (std::size_t i = 0; i < stopped_->tree.tasks.size(); ++i) {
     Task& task = *stopped_->tree.tasks[i];
-    if (!stopped_->held[i] || !task.owns_vm) continue;
+    if (!stopped_->held[i]) continue;
+    TRY(tracking_->follow_calls(task, *stopped_->held[i]));
+    if (!task.owns_vm) continue;
     auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i]));
     subjects_.push_back({task, *stopped_->dirs[i], *stopped_->held[i], std::move(space), {}, {}});
   }

@@ -17,6 +17,7 @@
 #include "base/format.h"
 #include "engine/birth.h"
 #include "engine/cast.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/dedup.h"
 #include "engine/memory/page_check.h"
 #include "engine/stats.h"
@@ -83,6 +84,7 @@ void Restore::after_the_point_of_no_return(const char* stage) {
 
 Result<> Restore::open() {
   chain_ = TRY(images::Chain::open(options_.images_dir));
+  if (options_.cpu.record && options_.cpu.any()) TRY(check_cpu(options_.images_dir, options_.cpu));
   image_ = TRY(load_image(*chain_));
   context_.emplace(RestoreContext{options_, *options_.log, (*chain_)[0], *image_, &*chain_});
   return check_shared_chunks(*context_);

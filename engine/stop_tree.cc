@@ -223,7 +223,9 @@ Result<> TreeStopper::describe(std::size_t index, std::size_t level) {
   if (threads.front()->tid() != task.pid) TRY(look_through(index, threads.front()->tid()));
   for (const auto& thread : threads) {
     pid_t ns_tid = task.ns_pid;
-    if (thread->tid() != task.pid) {
+    // Where the tree has the engine's pid namespace the numbers are the same.
+    if (level == 0) ns_tid = thread->tid();
+    else if (thread->tid() != task.pid) {
       const auto dir = TRY(stopped_.dirs[index]->thread(thread->tid()));
       ns_tid = TRY(dir.status()).ns_pid[level];
     }

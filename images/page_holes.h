@@ -16,7 +16,7 @@ struct ByteRange {
 };
 using PageHoles = std::map<std::uint64_t, std::vector<ByteRange>>;  // by the number of pages-N.img
 
-// Punches the holes; ranges are ascending and disjoint. Where there is a manifest, it says `why` from now on
+// Punches the holes. Where there is a manifest, it says `why` from now on
 // and its checksums are those of the files with their holes: chunks are compared with the old ones
 // first, so that damage does not become the truth. An interruption leaves files whose size alone is guarded.
 [[nodiscard]] Result<> punch_holes(int directory, const PageHoles& holes, Dropped why);

@@ -62,6 +62,8 @@ class Program {
         return restore();
       case kCheck:
         return check();
+      case kCpuinfo:
+        return cpuinfo();
       default:
         return usage(Error::unsupported("not built yet").object("command " + line_.operands[0]));
     }
@@ -154,6 +156,14 @@ class Program {
         "which, depending on your process tree, may cause\n"
         "dump or restore failure.\n");
     return kExitFailure;
+  }
+
+  int cpuinfo() {
+    const std::string word = line_.operands.size() == 2 ? line_.operands[1] : "";
+    if (word != "dump" && word != "check")
+      return usage(Error::bad_option("usage: criu cpuinfo {dump|check}").object("command cpuinfo"));
+    if (!prepare(true, true)) return kExitFailure;
+    return run_cpuinfo(engine_, settings_, place_, word == "dump") ? kExitSuccess : kExitFailure;
   }
 
   int check_by_name() {

@@ -85,10 +85,34 @@ TEST_F(CriuProgramTest, UsageErrorsAreNamedOnStderr) {
 
 TEST_F(CriuProgramTest, CommandsThatAreNotBuiltAreRefusedByName) {
   for (const char* name :
-       {"page-server", "service", "lazy-pages", "cpuinfo", "exec", "show"}) {
+       {"page-server", "service", "lazy-pages", "exec", "show"}) {
     EXPECT_EQ(run({name}), 1);
     EXPECT_THAT(err(), HasSubstr(format("command {}: not built yet", name)));
   }
+}
+
+TEST_F(CriuProgramTest, CpuinfoIsTwoWords) {
+  std::string did;
+  engine_.save_cpu = [&](int) -> Result<> {
+    did += "saved ";
+    return {};
+  };
+  engine_.check_cpu = [&](int, const engine::CpuChecks& checks) -> Result<> {
+    did += format("checked{}{}{} ", checks.fpu ? " fpu" : "", checks.instructions ? " ins" : "",
+                  checks.exact ? " cpu" : "");
+    if (fails_) return fail(Error::unsupported("it lacks avx").object("CPU"));
+    return {};
+  };
+  EXPECT_EQ(run({"cpuinfo", "dump", "-D", images_.path()}), 0);
+  EXPECT_EQ(run({"cpuinfo", "check", "-D", images_.path()}), 0);
+  EXPECT_EQ(run({"cpuinfo", "check", "--cpu-cap=none", "-D", images_.path()}), 0);
+  EXPECT_EQ(did, "saved checked fpu ins checked fpu ins cpu ");
+  fails_ = true;
+  EXPECT_EQ(run({"cpuinfo", "check", "-D", images_.path(), "-o", images_.path("dump.log")}), 1);
+  EXPECT_THAT(log(), HasSubstr("CPU: it lacks avx"));
+  EXPECT_EQ(run({"cpuinfo"}), 1);
+  EXPECT_EQ(run({"cpuinfo", "eat"}), 1);
+  EXPECT_THAT(err(), HasSubstr("usage: criu cpuinfo {dump|check}"));
 }
 
 TEST_F(CriuProgramTest, DumpAsLxcDoesIt) {

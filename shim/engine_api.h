@@ -16,6 +16,9 @@ struct EngineApi {
   std::function<CheckpointResult(const engine::CheckpointOptions&)> checkpoint;
   std::function<RestoreResult(const engine::RestoreOptions&)> restore;
   std::function<bool(sys::Feature)> has_feature;  // of this kernel
+  // Of this CPU, into and from cpuinfo.img in a directory of images.
+  std::function<Result<>(int images_dir)> save_cpu{};
+  std::function<Result<>(int images_dir, const engine::CpuChecks&)> check_cpu{};
   std::function<CheckpointResult(const engine::CheckpointOptions&)> pre_dump;
   std::function<Result<>(int images_dir)> dedup;
 };

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "engine/checkpoint.h"
+#include "engine/cpu/cpuinfo.h"
 #include "engine/dedup.h"
 #include "engine/predump.h"
 #include "engine/restore.h"
@@ -27,6 +28,8 @@ int main(int argc, char** argv) {
       .checkpoint = engine::checkpoint,
       .restore = engine::restore,
       .has_feature = [&features](sys::Feature feature) { return features.has(feature); },
+      .save_cpu = [](int images_dir) { return engine::save_cpu(images_dir); },
+      .check_cpu = [](int images_dir, const engine::CpuChecks& checks) { return engine::check_cpu(images_dir, checks); },
       .pre_dump = engine::pre_dump,
       .dedup = engine::dedup,
   };

@@ -137,6 +137,17 @@ RestoreResult run_restore(const EngineApi& engine, const Settings& settings, Wor
   return outcome;
 }
 
+Result<> run_cpuinfo(const EngineApi& engine, const Settings& settings, Workplace& place, bool dump) {
+  engine::CpuChecks checks = settings.common.cpu;
+  // To check nothing needs no command: whoever asks for that wants all to be checked.
+  if (!checks.any()) checks.fpu = checks.instructions = checks.exact = true;
+  const Result<> done =
+      dump ? engine.save_cpu(place.images.get()) : engine.check_cpu(place.images.get(), checks);
+  if (!done) place.report(dump ? "cpuinfo dump" : "cpuinfo check", {&done.error(), 1});
+  place.log.flush();
+  return done;
+}
+
 std::string statistics_text(const engine::CheckpointReport& report) {
   std::string text = "Displaying dump stats:\n";
   text += format("Freezing time: {} us\n", report.freezing.count());

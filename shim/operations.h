@@ -12,6 +12,8 @@ namespace dormouse::shim {
 // reported (log, report file) here, and nowhere else.
 CheckpointResult run_checkpoint(const EngineApi& engine, const Settings& settings, Workplace& place,
                                 engine::Notify client);
+// Writes cpuinfo.img, or compares it with this CPU.
+[[nodiscard]] Result<> run_cpuinfo(const EngineApi& engine, const Settings& settings, Workplace& place, bool dump);
 // Tells no stages to anybody: there are none.
 CheckpointResult run_pre_dump(const EngineApi& engine, const Settings& settings, Workplace& place);
 RestoreResult run_restore(const EngineApi& engine, const Settings& settings, Workplace& place,

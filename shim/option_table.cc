@@ -165,6 +165,9 @@ constexpr Option kTable[] = {
   value("timeout", 0, kDumps, "SECONDS", set_timeout, "how long stopping the tasks may take (default 10)"),
   flag("weak-sysctls", 0, kRestore, [](Settings& s) -> bool& { return s.restore.weak_sysctls; },
        "skip sysctls that this node does not have"),
+  value("cpu-cap", 0, kDump | kRestore | kCpuinfo, "CAPS",
+        [](Settings& s, const OptionUse& u) { return add_cpu_checks(s.common.cpu, u.value ? u.text() : "all"); },
+        "record the CPU, and compare on restore: fpu, ins, cpu, all, none, ^CAP", kOptional),
   value("network-lock", 0, kDumps, "METHOD",
         [](Settings& s, const OptionUse& u) -> Result<> { s.common.network_lock = TRY(parse_network_lock(u.text())); return {}; },
         "iptables (default), nftables or skip"),
@@ -310,9 +313,6 @@ constexpr Option kTable[] = {
         [](Settings& s, const OptionUse& u) -> Result<> { s.dump.pre_dump_mode = TRY(parse_pre_dump_mode(u.text())); return {}; }, ""),
   value("file-validation", 0, kBoth, "METHOD",
         [](Settings& s, const OptionUse& u) { return only(s, u, "buildid", "this way to validate files is not built"); }, ""),
-  value("cpu-cap", 0, kDump | kRestore, "CAPS",
-        [](Settings& s, const OptionUse& u) { return only(s, u, "none", "saving and checking CPU features is not built"); },
-        "", kOptional),
 
   // Known and not built.
   missing("lazy-pages", kBoth, "restoring memory on demand is not built"),

@@ -340,11 +340,26 @@ TEST(OptionTable, ALaterSourceCanTakeBackWhatIsNotBuilt) {
   Settings settings;
   ASSERT_TRUE(set(settings, "lazy-pages"));
   ASSERT_TRUE(set(settings, "no-lazy-pages"));
-  ASSERT_TRUE(set(settings, "cpu-cap", "all"));
-  ASSERT_TRUE(set(settings, "cpu-cap", "none"));
   EXPECT_THAT(refusals(settings, kRestore), IsEmpty());
-  ASSERT_TRUE(set(settings, "cpu-cap"));
-  EXPECT_THAT(text_of(refusals(settings, kRestore)), HasSubstr("option --cpu-cap: "));
+}
+
+TEST(OptionTable, CpuChecksAddUpAndAreTakenBack) {
+  const auto checks = [](std::initializer_list<const char*> values) {
+    Settings settings;
+    for (const char* value : values)
+      if (!set(settings, "cpu-cap", *value ? std::optional<std::string>(value) : std::nullopt)) return std::string("refused");
+    const engine::CpuChecks& cpu = settings.common.cpu;
+    return format("{}{}{}{}", cpu.record ? "r" : "", cpu.fpu ? "f" : "", cpu.instructions ? "i" : "", cpu.exact ? "c" : "");
+  };
+  EXPECT_EQ(checks({}), "fi");
+  EXPECT_EQ(checks({""}), "rfic");
+  EXPECT_EQ(checks({"none"}), "");
+  EXPECT_EQ(checks({"^none"}), "rfic");
+  EXPECT_EQ(checks({"cpu"}), "rfic");
+  EXPECT_EQ(checks({"none,ins"}), "ri");
+  EXPECT_EQ(checks({"all,^cpu"}), "rfi");
+  EXPECT_EQ(checks({"^fpu", "^^cpu"}), "ric");
+  EXPECT_EQ(checks({"avx"}), "refused");
 }
 
 TEST(OptionTable, JoinedAndEmptyNetworkContradict) {

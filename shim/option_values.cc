@@ -44,6 +44,27 @@ Result<std::uint64_t> parse_size(std::string_view text) {
   return *number << shift;
 }
 
+Result<> add_cpu_checks(engine::CpuChecks& checks, std::string_view text) {
+  engine::CpuChecks all = checks;
+  for (std::string_view word : split(text, ',')) {
+    bool on = true;
+    for (; word.starts_with('^'); word.remove_prefix(1)) on = !on;
+    if (word == "none") on = !on;
+    if (word == "fpu") all.fpu = on;
+    else if (word == "ins") all.instructions = on;
+    else if (word == "cpu") all.exact = on;
+    else if (word == "all" || word == "none") all.fpu = all.instructions = all.exact = on;
+    else return fail(bad(word, "one of fpu, ins, cpu, all, none, or one of them after ^"));
+  }
+  all.record = all.any();
+  checks = all;
+  return {};
+}
+
+engine::CpuChecks cpu_checks_of(std::uint32_t bits) {
+  return {.record = true, .fpu = (bits & 1) != 0, .instructions = (bits & 4) != 0, .exact = (bits & 2) != 0};
+}
+
 Result<engine::CgroupMode> parse_cgroup_mode(std::string_view text) {
   using enum engine::CgroupMode;
   constexpr std::array<std::pair<std::string_view, engine::CgroupMode>, 7> kModes{

@@ -17,6 +17,10 @@ Result<std::uint64_t> parse_size(std::string_view text);
 Result<engine::CgroupMode> parse_cgroup_mode(std::string_view text);
 // "[CONTROLLER:]/PATH": without a controller the root holds for all that have none of their own.
 engine::CgroupRoot parse_cgroup_root(std::string_view text);
+// "LIST" of fpu, ins, cpu, all, none, each negated by a leading "^"; added to what the checks are.
+[[nodiscard]] Result<> add_cpu_checks(engine::CpuChecks& checks, std::string_view text);
+// The numbers of RPC: 1 fpu, 2 cpu, 4 ins.
+engine::CpuChecks cpu_checks_of(std::uint32_t bits);
 // "iptables", "nftables", "skip".
 Result<engine::NetworkLock> parse_network_lock(std::string_view text);
 Result<engine::PreDumpMode> parse_pre_dump_mode(std::string_view text);

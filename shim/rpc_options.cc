@@ -163,8 +163,7 @@ class Translator {
                                       : request_.network_lock() == pb::NFTABLES ? kNftables
                                                                                 : kIptables;
     }
-    if (request_.has_cpu_cap())
-      use("cpu_cap", "cpu-cap", request_.cpu_cap() == 0 ? "none" : "other than none");
+    if (request_.has_cpu_cap()) settings_.common.cpu = cpu_checks_of(request_.cpu_cap());
     if (request_.has_ps()) use("ps", "page-server", std::nullopt);
     if (request_.has_pre_dump_mode())
       settings_.dump.pre_dump_mode = request_.pre_dump_mode() == pb::VM_READ

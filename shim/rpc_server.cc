@@ -93,8 +93,7 @@ class Server {
         return refuse(request, pb::PAGE_SERVER, kExitSuccess, "the page server is not built");
       case pb::CPUINFO_DUMP:
       case pb::CPUINFO_CHECK:
-        return refuse(request, request.message.type(), kExitSuccess,
-                      "saving and checking CPU features is not built");
+        return cpuinfo(request);
       default:
         break;
     }
@@ -252,6 +251,21 @@ class Server {
       for (const Error& error : missing) prepared.place.log.error(error);
       reply.set_success(missing.empty());
       if (!missing.empty()) err = missing.front().err();
+    }
+    if (!reply.success()) set_failure(reply, err, prepared.place.log.first_error());
+    return sent(reply);
+  }
+
+  int cpuinfo(const RpcRequest& request) {
+    const bool dump = request.message.type() == pb::CPUINFO_DUMP;
+    pb::criu_resp reply = reply_to(request.message.type(), false);
+    Prepared prepared;
+    prepare(request, kCpuinfo, dump ? "cpuinfo dump" : "cpuinfo check", prepared);
+    int err = EBADRQC;
+    if (prepared.fine) {
+      const Result<> done = run_cpuinfo(engine_, prepared.setup.settings, prepared.place, dump);
+      reply.set_success(done.has_value());
+      if (!done) err = done.error().err();
     }
     if (!reply.success()) set_failure(reply, err, prepared.place.log.first_error());
     return sent(reply);

@@ -549,12 +549,6 @@ TEST_F(RpcServerTest, PageServerIsRefusedByName) {
   expect_refused(dump, "RPC field ps: ");
 }
 
-TEST_F(RpcServerTest, CpuCapabilitiesAreRefusedByName) {
-  auto dump = request(pb::DUMP);
-  dump.mutable_opts()->set_cpu_cap(2);
-  expect_refused(dump, "RPC field cpu_cap: ");
-}
-
 TEST_F(RpcServerTest, OtherEmptyNamespacesAreRefused) {
   auto dump = request(pb::DUMP);
   dump.mutable_opts()->set_empty_ns(CLONE_NEWNET | CLONE_NEWNS);
@@ -661,12 +655,38 @@ TEST_F(RpcServerTest, PageServersAreRefusedUnderTheirCommonType) {
   EXPECT_EQ(exit_code(), 0);
 }
 
-TEST_F(RpcServerTest, CpuinfoIsRefusedAsNotSupported) {
-  send(request(pb::CPUINFO_CHECK));
+TEST_F(RpcServerTest, CpuinfoIsSavedAndADifferentCpuIsNotSupported) {
+  bool saved = false;
+  engine_.save_cpu = [&](int) -> Result<> {
+    saved = true;
+    return {};
+  };
+  engine_.check_cpu = [&](int, const engine::CpuChecks& checks) -> Result<> {
+    EXPECT_TRUE(checks.exact && !checks.fpu && !checks.instructions);
+    return fail(Error::unsupported("it lacks avx").object("CPU"));
+  };
+  auto dump = request(pb::CPUINFO_DUMP);
+  dump.set_keep_open(true);
+  send(dump);
+  EXPECT_TRUE(receive()->success());
+  EXPECT_TRUE(saved);
+  auto check = request(pb::CPUINFO_CHECK);
+  check.mutable_opts()->set_cpu_cap(2);
+  send(check);
   const auto response = receive();
   EXPECT_EQ(response->type(), pb::CPUINFO_CHECK);
+  EXPECT_FALSE(response->success());
   EXPECT_EQ(response->cr_errno(), ENOTSUP);
+  EXPECT_THAT(response->cr_errmsg(), HasSubstr("CPU: it lacks avx"));
   EXPECT_EQ(exit_code(), 0);
+}
+
+TEST_F(RpcServerTest, CpuChecksAreNumbered) {
+  auto dump = request(pb::DUMP);
+  dump.mutable_opts()->set_cpu_cap(1 | 4);
+  send(dump);
+  EXPECT_TRUE(receive()->success());
+  EXPECT_TRUE(dumped_->cpu.record && dumped_->cpu.fpu && dumped_->cpu.instructions && !dumped_->cpu.exact);
 }
 
 // ---- configuration files ----

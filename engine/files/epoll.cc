@@ -94,6 +94,10 @@ Result<> EpollFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& sav
   for (const std::string& line : file.info.rest) {
     if (!line.starts_with("tfd:")) continue;
     const auto watch = parse_watch(line);
+    // A watch belongs to a number of a task's table; this one's task has the epoll in no table.
+    if (file.carried)
+      return fail(file.blocked("is on its way through a socket, and what it watches cannot be saved yet",
+                               "let it arrive before the checkpoint"));
     if (!watch) return fail(file.blocked(format("has a watch that is told in an unknown way: '{}'", line),
                                          "this kernel is too new for this version"));
     const Watched watched{file, watch->target, seen[watch->target]++};

@@ -54,7 +54,10 @@ struct FilesDump::State {
   std::map<const Task*, std::unique_ptr<Carrier>> carriers = {};
 
   // Saves the open file behind a descriptor unless that is done; the record says which one it is.
-  Result<> save_descriptor(const Task& task, int number, pb::fdinfo_entry& record);
+  Result<> save_descriptor(const OpenFile& file, pb::fdinfo_entry& record);
+  Result<> save_number(const Task& task, int number, pb::fdinfo_entry& record) {
+    return save_descriptor(TRY(examine_descriptor(task, number)), record);
+  }
   Result<std::uint32_t> save_carried(Fd descriptor, const Task& task);
 };
 
@@ -69,13 +72,14 @@ Result<std::uint32_t> FilesDump::State::save_carried(Fd descriptor, const Task& 
     carrier->task.proc = TRY(sys::openat(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY));
   }
   pb::fdinfo_entry record;
-  TRY(save_descriptor(carrier->task, descriptor.get(), record));
+  OpenFile file = TRY(examine_descriptor(carrier->task, descriptor.get()));
+  file.carried = true;
+  TRY(save_descriptor(file, record));
   carrier->descriptors.push_back(std::move(descriptor));
   return record.id();
 }
 
-Result<> FilesDump::State::save_descriptor(const Task& task, int number, pb::fdinfo_entry& record) {
-  const OpenFile file = TRY(examine_descriptor(task, number));
+Result<> FilesDump::State::save_descriptor(const OpenFile& file, pb::fdinfo_entry& record) {
   // Losing a lock without a word would let two have what only one may.
   for (const std::string& line : file.info.rest)
     if (line.starts_with("lock:"))
@@ -93,7 +97,7 @@ Result<> FilesDump::State::save_descriptor(const Task& task, int number, pb::fdi
   record.set_flags(file.close_on_exec ? FD_CLOEXEC : 0);
   // UND: an earlier descriptor of the same open file has already become a blocker.
   record.set_type(static_cast<pb::fd_types>(known->type));
-  record.set_fd(static_cast<std::uint32_t>(number));
+  record.set_fd(static_cast<std::uint32_t>(file.number));
   return {};
 }
 
@@ -115,7 +119,7 @@ Result<> FilesDump::save_table(const Task& task) {
   images::Writer writer = TRY(state_->context.out.create(images::kFdinfo, task.files_id));
   for (const int number : numbers) {
     pb::fdinfo_entry record;
-    auto saved = state_->save_descriptor(task, number, record);
+    auto saved = state_->save_number(task, number, record);
     if (!state_->context.blockers.note(std::move(saved))) continue;
     TRY(writer.append(record));
   }

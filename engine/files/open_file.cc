@@ -48,6 +48,7 @@ std::optional<std::uint64_t> OpenFile::number_in_fdinfo(std::string_view key, in
 
 std::string OpenFile::object() const {
   if (number < 0) return format("{} -> {}", proc_link, link);
+  if (carried) return format("descriptor in a message -> {}", link);
   return link.empty() ? format("descriptor {}", number) : format("descriptor {} -> {}", number, link);
 }
 

@@ -30,6 +30,7 @@ struct OpenFile {
   std::uint32_t flags = 0;      // O_*, without O_CLOEXEC
   bool close_on_exec = false;
   int mount_id = -1;
+  bool carried = false;         // by a message, to `task`, which does not have it yet
   int socket_family = 0;        // AF_*; 0: no socket
   FileOwner owner;
   proc::FdInfo info;            // empty for a magic link

@@ -34,6 +34,8 @@ struct QueuedMessage {
 };
 
 // Everything that waits in the socket, which keeps it: only its peek offset is used meanwhile, and put back.
+// The kernel shows an empty message behind others only once (net/core/datagram.c: skb->peeked), so one that an
+// earlier dump has seen, whose tasks went on, is not seen again.
 // `type`: SOCK_*; `at_end`: nothing can come any more, so that an empty packet means the end.
 Result<std::vector<QueuedMessage>> peek_queue(int fd, int type, bool at_end);
 

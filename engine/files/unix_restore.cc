@@ -72,6 +72,17 @@ Result<> listen_with(int fd, std::uint32_t backlog) {
   return fail(Error::kernel("listen", errno));
 }
 
+// Watches are added by a task that has the epoll, under the task's own numbers.
+Result<> refuse_watches(const Image& image, std::uint32_t id) {
+  const auto file = image.files.find(id);
+  if (file == image.files.end() || !file->second.has_epfd() || file->second.epfd().tfd_size() == 0) return {};
+  for (const auto& [table, descriptors] : image.descriptors)
+    for (const pb::fdinfo_entry& descriptor : descriptors)
+      if (descriptor.id() == id) return {};
+  return fail(Error::unsupported("it is on its way through a socket, and what it watches cannot be restored yet")
+                  .object(format("epoll of open file {}", id)).owner("the image"));
+}
+
 // What libcriu's criu_dump() returns 1 for: the task that asked for its own dump lives again.
 Result<> answer_requester(int fd) {
   pb::criu_resp reply;
@@ -307,7 +318,10 @@ Result<> UnixSocketsRestore::open_in_flight() {
   for (const auto& [socket, queue] : queues_) {
     if (!by_file_id_.contains(socket)) continue;
     for (const SavedMessage& message : queue)
-      for (const std::uint32_t id : message.files) in_flight_[id] = TRY(opener_.open_file(id));
+      for (const std::uint32_t id : message.files) {
+        TRY(refuse_watches(opener_.context().image, id));
+        in_flight_[id] = TRY(opener_.open_file(id));
+      }
   }
   return {};
 }

@@ -142,7 +142,18 @@ Result<> UnixSocketFile::describe_name(const OpenFile& file, Saved& saved, Files
     entry->set_deleted(true);
     link.resize(link.size() - kDeleted.size());
   }
-  if (path.starts_with('/')) return {};
+  const auto leads_here = [&](const std::string& name) {
+    const auto found = sys::fstatat(saver.root(), name.substr(1), 0);
+    return found && found->st_ino == st.st_ino && found->st_dev == st.st_dev;
+  };
+  if (!deleted && !leads_here(link))
+    return fail(file.blocked(format("is bound to '{}', but something is mounted over that", link),
+                             "unmount it before the checkpoint"));
+  if (path.starts_with('/')) {
+    if (deleted || leads_here(path)) return {};
+    return fail(file.blocked(format("is bound to '{}', but its file is '{}' now", path, link),
+                             "rename it back before the checkpoint"));
+  }
   // The directory that the name was relative to. "./a" and "a" are the same name in it.
   const auto directory = directory_of_name(link, path);
   if (!directory)

@@ -144,8 +144,7 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
   std::vector<std::uint64_t> sums(chunks.size());
   std::vector<std::byte> buffer;
   std::optional<parasite::HelperThread> helper;
-  // A helper is not traced: the filters that it inherits would bite.
-  if (chunks.size() >= kWorthAHelper && !held.confined()) {
+  if (chunks.size() >= kWorthAHelper && held.can_be_helped()) {
     // Without one (a limit on processes, say) the leader does all the work.
     auto started = parasite::HelperThread::start(
         keeper, {held.area(), held.spare_slot(), 0, held.leader().tid(), held.name()});

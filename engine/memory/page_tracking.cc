@@ -1,5 +1,6 @@
 #include "engine/memory/page_tracking.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "base/format.h"
 #include "kernel/pagemap.h"
 #include "kernel/process.h"
+#include "kernel/ptrace.h"
 #include "kernel/userfaultfd.h"
 
 namespace dormouse::engine {
@@ -107,6 +109,7 @@ Result<PageTracking::State*> PageTracking::state_of(const Task& task) {
   look();
   auto state = std::make_unique<State>();
   state->task.pid = task.pid;
+  state->vm_id = task.vm_id;
   const auto dir = TRY(proc::ProcDir::open(task.pid));
   state->task.start_time_ticks = TRY(dir.stat()).start_time_ticks;
   state->task.pidfd = TRY(sys::duplicate(task.pidfd.get()));
@@ -129,8 +132,33 @@ Result<PageTracking::State*> PageTracking::state_of(const Task& task) {
 }
 
 Result<bool> PageTracking::is_ours(const Task& task) {
+  const auto ours = [](const State& state) { return state.warden && state.task.userfaultfd; };
+  if (ours(*TRY(state_of(task)))) return true;
+  // A process born since, into memory that is tracked already.
+  return std::ranges::any_of(states_, [&](const auto& other) {
+    return task.vm_id != 0 && other->vm_id == task.vm_id && ours(*other);
+  });
+}
+
+Result<> PageTracking::follow_calls(const Task& task, parasite::HeldProcess& held) {
+  if (!looked_) return {};
+  constexpr auto kRestartBlock = static_cast<unsigned long long>(-516);  // ERESTART_RESTARTBLOCK
   const State* state = TRY(state_of(task));
-  return state->warden != nullptr && state->task.userfaultfd;
+  for (const auto& thread : held.threads()) {
+    user_regs_struct regs{};
+    TRY(sys::ptrace::getregset(thread->tid(), NT_PRSTATUS, std::as_writable_bytes(std::span(&regs, 1))));
+    if (regs.rax != kRestartBlock) continue;
+    InterruptedCall call{thread->tid(), static_cast<std::int32_t>(regs.orig_rax), regs.rip, regs.rsp, regs.rdi};
+    if (regs.orig_rax == SYS_restart_syscall) {
+      if (!state->warden) continue;
+      const auto known = std::ranges::find_if(state->warden->calls(), [&](const auto& one) { return one.same_place(call); });
+      if (known == state->warden->calls().end()) continue;
+      call.number = known->number;
+      thread->name_call(static_cast<std::uint64_t>(call.number));
+    }
+    calls_.push_back(call);
+  }
+  return {};
 }
 
 Result<bool> PageTracking::tracked_since(const Task& task, const std::string& generation) {
@@ -194,6 +222,7 @@ Result<std::vector<abi::PageRegion>> PageTracking::content(const Task& task, con
                                                            std::span<const proc::Vma> maps, bool again) {
   const State* state = again || looked_ ? TRY(state_of(task)) : nullptr;
   if (again) TRY(invalidate_earlier());
+  if (again && state->task.userfaultfd) TRY(share(task, *state));
   const bool marks = again && !pins_memory(maps);
   const bool scan = features_.has(sys::Feature::kPagemapScan);
   auto pagemap = TRY(sys::Pagemap::open(dir, scan));
@@ -234,6 +263,15 @@ Result<std::vector<abi::PageRegion>> PageTracking::content(const Task& task, con
   return regions;
 }
 
+// Each process that uses this memory may be the one that is left of them in the end.
+Result<> PageTracking::share(const Task& owner, const State& state) {
+  for (const Task* sharer : owner.memory_sharers) {
+    State* other = TRY(state_of(*sharer));
+    if (!other->task.userfaultfd) other->task.userfaultfd = TRY(sys::duplicate(state.task.userfaultfd.get()));
+  }
+  return {};
+}
+
 // Whoever kept an eye on these tasks before does so for images that are not the youngest any more.
 Result<> PageTracking::invalidate_earlier() {
   for (const auto& warden : wardens_)
@@ -252,7 +290,7 @@ Result<> PageTracking::go_on(const std::string& generation) {
   std::vector<TrackedTask> tasks;
   for (const auto& state : states_)
     if (state->task.userfaultfd || method_ == TrackingMethod::kSoftDirty) tasks.push_back(std::move(state->task));
-  if (!tasks.empty()) TRY(Warden::start(generation, tasks));
+  if (!tasks.empty()) TRY(Warden::start(generation, tasks, calls_));
   states_.clear();
   return end_earlier();
 }

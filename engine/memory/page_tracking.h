@@ -48,6 +48,10 @@ class PageTracking {
   // Whether the task has been tracked since the images of this generation.
   Result<bool> tracked_since(const Task& task, const std::string& generation);
 
+  // Which calls the threads wait in, for the next round; and for this one, where an earlier one knew it better than the
+  // kernel does. All threads are in ptrace stops.
+  [[nodiscard]] Result<> follow_calls(const Task& task, parasite::HeldProcess& held);
+
   // From here on to the end of the round, pages may be asked for and marked anew. All threads are stopped.
   // A task that is to be tracked must have its descriptor first: it serves the interpreter then.
   Result<bool> needs_descriptor(const Task& task);
@@ -67,10 +71,12 @@ class PageTracking {
     TrackedTask task;
     Warden* warden = nullptr;  // of the earlier round
     std::string since;         // what that one said at first
+    std::uint32_t vm_id = 0;   // Task::vm_id
   };
   Result<State*> state_of(const Task& task);
   [[nodiscard]] Result<> invalidate_earlier();
   [[nodiscard]] Result<> end_earlier();
+  [[nodiscard]] Result<> share(const Task& owner, const State& state);
   void protect(const State& state, std::span<const proc::Vma> maps);
   Result<std::vector<abi::PageRegion>> take_marks(const proc::ProcDir& dir, std::span<const proc::Vma> maps) const;
 
@@ -81,6 +87,7 @@ class PageTracking {
   std::vector<std::unique_ptr<Warden>> wardens_;  // those that track one of our tasks
   std::vector<std::unique_ptr<Warden>> others_;
   std::vector<std::unique_ptr<State>> states_;
+  std::vector<InterruptedCall> calls_;
 };
 
 }  // namespace dormouse::engine

@@ -72,6 +72,14 @@ std::vector<PageRun> assign(const std::vector<abi::PageRegion>& regions, std::sp
   return runs;
 }
 
+// Each process that uses this memory has a page map of its own; one that was born since the parent images has none there.
+std::span<const PageRange> covered_for_all(const ParentPages& parent, const Task& task) {
+  const auto covered = parent.covered(static_cast<std::uint64_t>(task.ns_pid));
+  for (const Task* sharer : task.memory_sharers)
+    if (!std::ranges::equal(covered, parent.covered(static_cast<std::uint64_t>(sharer->ns_pid)))) return {};
+  return covered;
+}
+
 }  // namespace
 
 Result<std::vector<PageRun>> PagesDump::find_runs(const Task& task, const proc::ProcDir& dir,
@@ -86,7 +94,7 @@ Result<std::vector<PageRun>> PagesDump::find_runs(const Task& task, const proc::
   const auto regions = TRY_OR(history_.tracking.content(task, dir, space.maps(), history_.again), told(std::move(e)));
   for (const pb::vma_entry& vma : space.vmas())
     if (has_private_pages(vma)) counts_.scanned += (vma.end() - vma.start()) / kPage;
-  const auto covered = parent ? parent->covered(static_cast<std::uint64_t>(task.ns_pid)) : std::span<const PageRange>();
+  const auto covered = parent ? covered_for_all(*parent, task) : std::span<const PageRange>();
   auto runs = assign(regions, space.vmas(), covered);
   counts_.in_parent += (bytes_in(runs) - bytes_in(to_be_written(runs))) / kPage;
   return runs;
@@ -142,6 +150,8 @@ Result<> PagesDump::save_behind(const Task& task, int memory, const std::vector<
     if (run.flags & kInParent) all.push_back(run);
   std::ranges::sort(all, {}, &PageRun::start);
   TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), number, all));
+  for (const Task* other : task.memory_sharers)
+    TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), number, all));
   counts_.written += bytes / kPage;
   return context_.out.finish_pages(file, bytes, std::move(copied.sums));
 }

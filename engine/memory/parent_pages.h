@@ -22,6 +22,7 @@ inline constexpr std::uint32_t kInParent = 1, kLazy = 2, kPresent = 4;
 
 struct PageRange {
   std::uint64_t start = 0, end = 0;
+  friend bool operator==(const PageRange&, const PageRange&) = default;
 };
 
 class ParentPages {

@@ -29,17 +29,17 @@ constexpr std::uint64_t kRecordMagic = 0x31'6b'63'61'72'74'6d'64;
 constexpr std::size_t kGenerationBytes = 32;
 constexpr std::uint32_t kMostTasks = 1 << 22;
 
-// The record's content: a head, then `count` lines.
+// The record's content: a head, then `count` lines, then `calls` calls.
 struct Head {
   std::uint64_t magic = kRecordMagic;
   char generation[kGenerationBytes] = {};
-  std::uint32_t count = 0, reserved = 0;
+  std::uint32_t count = 0, calls = 0;
 };
 struct Line {
   std::int32_t pid = 0, userfaultfd = -1;
   std::uint64_t start_time_ticks = 0;
 };
-static_assert(sizeof(Head) == 48 && sizeof(Line) == 16);
+static_assert(sizeof(Head) == 48 && sizeof(Line) == 16 && sizeof(InterruptedCall) == 32);
 
 // Everything but the descriptors in `keep` (ascending) is closed. Only system calls from here on: the
 // process is a copy of the engine, whose memory is in an arbitrary state.
@@ -98,10 +98,13 @@ Result<Warden> Warden::open(pid_t pid) {
   warden.record_ = TRY(find_record(dir, warden.pidfd_.get()));
   Head head;
   TRY(sys::pread_exactly(warden.record_.get(), std::as_writable_bytes(std::span(&head, 1)), 0));
-  if (head.magic != kRecordMagic || head.count > kMostTasks)
+  if (head.magic != kRecordMagic || head.count > kMostTasks || head.calls > kMostTasks)
     return fail(Error::unsupported("its record is of another version"));
   std::vector<Line> lines(head.count);
   TRY(sys::pread_exactly(warden.record_.get(), std::as_writable_bytes(std::span(lines)), sizeof head));
+  warden.calls_.resize(head.calls);
+  TRY(sys::pread_exactly(warden.record_.get(), std::as_writable_bytes(std::span(warden.calls_)),
+                         sizeof head + lines.size() * sizeof(Line)));
   if (head.generation[0] != 0) warden.generation_.assign(head.generation, kGenerationBytes);
   for (const Line& line : lines) warden.entries_.push_back({line.pid, line.start_time_ticks, line.userfaultfd});
   return warden;
@@ -121,10 +124,12 @@ std::vector<Warden> Warden::find_all() {
   return all;
 }
 
-Result<> Warden::start(const std::string& generation, const std::vector<TrackedTask>& tasks) {
+Result<> Warden::start(const std::string& generation, const std::vector<TrackedTask>& tasks,
+                       const std::vector<InterruptedCall>& calls) {
   Fd record = TRY(sys::memfd_create(kRecordName));
   Head head;
   head.count = static_cast<std::uint32_t>(tasks.size());
+  head.calls = static_cast<std::uint32_t>(calls.size());
   std::memcpy(head.generation, generation.data(), std::min(generation.size(), kGenerationBytes));
   std::vector<Line> lines;
   std::vector<pollfd> polled;
@@ -138,6 +143,7 @@ Result<> Warden::start(const std::string& generation, const std::vector<TrackedT
   std::sort(keep.begin(), keep.end());
   TRY(sys::pwrite_all(record.get(), std::as_bytes(std::span(&head, 1)), 0));
   TRY(sys::pwrite_all(record.get(), std::as_bytes(std::span(lines)), sizeof head));
+  TRY(sys::pwrite_all(record.get(), std::as_bytes(std::span(calls)), sizeof head + lines.size() * sizeof(Line)));
 
   // Its end tells that the warden has its name and nothing but what it is to keep.
   sys::Pipe ready = TRY(sys::pipe2());

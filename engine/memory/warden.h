@@ -29,16 +29,29 @@ struct TrackedTask {
   Fd userfaultfd;  // none: soft-dirty bits need none
 };
 
+// A thread that was stopped in a wait which the kernel continues by itself (restart_syscall): when it is stopped again,
+// nothing says any more which call it was, and a restored thread has to make that call anew.
+struct InterruptedCall {
+  std::int32_t tid = 0, number = 0;
+  std::uint64_t instruction = 0, stack = 0, argument = 0;
+
+  bool same_place(const InterruptedCall& other) const {
+    return tid == other.tid && instruction == other.instruction && stack == other.stack && argument == other.argument;
+  }
+};
+
 class Warden {
  public:
   // All that run in this engine's surroundings (user and pid namespace, user). The tasks' descriptors are not
   // fetched yet. Those that vanish meanwhile or make no sense are left out.
   static std::vector<Warden> find_all();
   // Starts one for these tasks, tracked since the images `generation`. The descriptors stay the caller's, too.
-  [[nodiscard]] static Result<> start(const std::string& generation, const std::vector<TrackedTask>& tasks);
+  [[nodiscard]] static Result<> start(const std::string& generation, const std::vector<TrackedTask>& tasks,
+                                      const std::vector<InterruptedCall>& calls);
 
   // Since which images; empty: unknown, all pages must count as written.
   const std::string& generation() const { return generation_; }
+  const std::vector<InterruptedCall>& calls() const { return calls_; }
   bool tracks(pid_t pid, std::uint64_t start_time_ticks) const;
   // A duplicate of a task's descriptor; none if it needs none.
   Result<Fd> userfaultfd(pid_t pid, std::uint64_t start_time_ticks) const;
@@ -59,6 +72,7 @@ class Warden {
   Fd pidfd_, record_;
   std::string generation_;
   std::vector<Entry> entries_;
+  std::vector<InterruptedCall> calls_;
 };
 
 }  // namespace dormouse::engine

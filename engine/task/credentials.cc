@@ -108,9 +108,12 @@ std::string capability_name(unsigned number) {
 }
 
 unsigned last_capability() {
-  unsigned number = 63;
-  while (number > 0 && ::prctl(PR_CAPBSET_READ, number, 0, 0, 0) < 0) --number;
-  return number;
+  static const unsigned last = [] {
+    unsigned number = 63;
+    while (number > 0 && ::prctl(PR_CAPBSET_READ, number, 0, 0, 0) < 0) --number;
+    return number;
+  }();
+  return last;
 }
 
 CredentialsAsked ask_credentials(parasite::Program& program, std::size_t group_count) {

@@ -10,6 +10,7 @@
 #include "engine/task/attributes.h"
 #include "engine/task/audit.h"
 #include "engine/task/credentials.h"
+#include "engine/task/landlock.h"
 #include "engine/task/limits.h"
 #include "engine/task/registers.h"
 #include "engine/task/restartable.h"
@@ -238,6 +239,18 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   save_process_settings(placed, state_->settings, process);
   state_->dumpable = static_cast<int>(placed.result(state_->settings.dumpable));
   state_->thp_disabled = placed.result(state_->settings.thp_disabled) != 0;
+  return {};
+}
+
+Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
+  // One thread is asked: threads inherit the domain of who made them, and asking all would take longer than all the
+  // rest.
+  if (!landlock_here() || state_->threads.empty() || !state_->held.can_be_helped() ||
+      !worth_asking_for_landlock(state_->threads.front().status))
+    return {};
+  state_->held.area().rewind();
+  TRY(refuse_landlock(keeper, state_->held, state_->task, 0));
+  state_->held.area().rewind();
   return {};
 }
 

@@ -35,6 +35,9 @@ class TaskDump {
   // After they ran: takes the answers out of thread `index`'s placed program.
   [[nodiscard]] Result<> take(std::size_t thread, const parasite::Placed& placed);
 
+  // After take(): kUnsupported if a thread is restricted in a way that the kernel does not tell.
+  [[nodiscard]] Result<> refuse_restrictions(parasite::Keeper& keeper);
+
   // The cg_set_entry of cgroup.img that the thread belongs to; before write().
   void set_cgroup_set(std::size_t thread, std::uint32_t id);
 

@@ -22,6 +22,20 @@ constexpr int kTimerCreateRestoreIds = 77;  // PR_TIMER_CREATE_RESTORE_IDS
 // Without it, ids are handed out in order, and every one before the wanted one costs two calls.
 constexpr std::uint32_t kMostCountedIds = 2000;
 
+// The clock of one thread's CPU time is stored by the kernel as "that of the thread which made the timer", whichever
+// that was (kernel/time/posix-cpu-timers.c: THREAD_CLOCK). A timer that signals one thread is taken to count that one's
+// time, as profilers use them.
+constexpr clockid_t kCreatorsCpuTime = -2;
+Result<clockid_t> clock_of(const proc::PosixTimer& timer, const Task& task, pid_t notified) {
+  if (timer.clock_id != kCreatorsCpuTime || task.threads.size() == 1) return timer.clock_id;
+  constexpr int kSchedulerTimeOfThread = 6;  // CPUCLOCK_SCHED | CPUCLOCK_PERTHREAD_MASK
+  if (timer.notify == SIGEV_THREAD_ID)
+    return static_cast<clockid_t>(~static_cast<unsigned>(notified) << 3 | kSchedulerTimeOfThread);
+  return fail(Error::unsupported("it counts the CPU time of one thread, and the kernel does not tell of which")
+                  .object(format("timer {}", timer.id))
+                  .remedy("make it with the clock that pthread_getcpuclockid() tells"));
+}
+
 parasite::DataRef interval_at(parasite::DataRef all, int which) {
   return all + static_cast<std::uint32_t>(static_cast<std::size_t>(which) * sizeof(itimerval));
 }
@@ -111,7 +125,6 @@ Result<> save_timers(const parasite::Placed& placed, const TimersAsked& asked, c
     pb::posix_timer_entry& entry = *to.add_posix();
     const auto value = placed.value<itimerspec>(timer.value);
     entry.set_it_id(static_cast<std::uint32_t>(timer.about.id));
-    entry.set_clock_id(static_cast<std::uint32_t>(timer.about.clock_id));
     entry.set_si_signo(static_cast<std::uint32_t>(timer.about.signal));
     entry.set_it_sigev_notify(static_cast<std::uint32_t>(timer.about.notify));
     entry.set_sival_ptr(timer.about.value);
@@ -120,13 +133,14 @@ Result<> save_timers(const parasite::Placed& placed, const TimersAsked& asked, c
     entry.set_insec(static_cast<std::uint64_t>(value.it_interval.tv_nsec));
     entry.set_vsec(static_cast<std::uint64_t>(value.it_value.tv_sec));
     entry.set_vnsec(static_cast<std::uint64_t>(value.it_value.tv_nsec));
-    if (timer.about.notify != SIGEV_THREAD_ID) continue;
     const auto thread = std::ranges::find(task.threads, timer.about.notified, &Thread::tid);
-    if (thread == task.threads.end())
+    const bool of_thread = timer.about.notify == SIGEV_THREAD_ID;
+    if (of_thread && thread == task.threads.end())
       return fail(Error::unsupported("it signals a thread that is gone")
                       .object(format("timer {}", timer.about.id))
                       .remedy("delete the timer before the thread ends"));
-    entry.set_notify_thread_id(thread->ns_tid);
+    if (of_thread) entry.set_notify_thread_id(thread->ns_tid);
+    entry.set_clock_id(static_cast<std::uint32_t>(TRY(clock_of(timer.about, task, of_thread ? thread->ns_tid : 0))));
   }
   return {};
 }

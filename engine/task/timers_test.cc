@@ -102,5 +102,31 @@ TEST(TaskTimersTest, ImpossibleTimesAndIdsAreNamed) {
   EXPECT_EQ(append_timer_creation(program, timers, true).error().kind(), Error::Kind::kCorruptImage);
 }
 
+TEST(TaskTimersTest, ATimerOfAThreadsTimeIsThatOfTheThreadItSignals) {
+  Task task;
+  task.pid = 100, task.ns_pid = 1;
+  task.threads = {{100, 1}, {105, 6}};
+  proc::PosixTimer timer;
+  timer.id = 3, timer.clock_id = -2, timer.notify = SIGEV_THREAD_ID, timer.notified = 105;
+  const std::vector<proc::PosixTimer> timers = {timer};
+  const auto save = [&](std::vector<proc::PosixTimer> all, pb::task_timers_entry& to) {
+    parasite::Program program;
+    const TimersAsked asked = ask_timers(program, all);
+    std::vector<std::byte> memory(program.size_bytes());
+    program.place(memory, 0);
+    return save_timers(parasite::Placed(&program, memory.data(), 0), asked, task, to);
+  };
+  pb::task_timers_entry to;
+  ASSERT_TRUE(save(timers, to));
+  EXPECT_EQ(to.posix(0).clock_id(), static_cast<std::uint32_t>(~6 * 8 | 6));  // of thread 6
+  EXPECT_EQ(to.posix(0).notify_thread_id(), 6u);
+  timer.notify = SIGEV_SIGNAL, timer.notified = 100;
+  pb::task_timers_entry of_nobody, of_the_only_one;
+  EXPECT_EQ(save({timer}, of_nobody).error().kind(), Error::Kind::kUnsupported);
+  task.threads.pop_back();
+  ASSERT_TRUE(save({timer}, of_the_only_one));
+  EXPECT_EQ(of_the_only_one.posix(0).clock_id(), static_cast<std::uint32_t>(-2));
+}
+
 }  // namespace
 }  // namespace dormouse::engine

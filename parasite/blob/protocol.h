@@ -94,7 +94,8 @@ struct AreaHeader {
   uint32_t version;
   uint64_t farewell;          // program (or 0) that the last thread runs before it goes: closes what was lent
   uint64_t unmap_gadget;      // `syscall; …; ret` outside the area, or 0: then the area stays mapped
-  uint32_t helper;            // 1 while there is a helper thread: its clear_child_tid, a futex
+  uint32_t helper;            // id of the helper thread while there is one: set by the call that makes it, and its
+                              // clear_child_tid, a futex
   uint32_t reserved;
 };
 static_assert(sizeof(AreaHeader) == 48);

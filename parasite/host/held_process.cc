@@ -69,7 +69,7 @@ HeldProcess::~HeldProcess() {
 }
 
 bool HeldProcess::holds(pid_t tid) const {
-  return std::any_of(threads_.begin(), threads_.end(), [&](const auto& t) { return t->tid_ == tid; });
+  return held_.contains(tid);
 }
 
 Result<bool> HeldProcess::seize(pid_t tid) {
@@ -86,6 +86,7 @@ Result<bool> HeldProcess::seize(pid_t tid) {
   keeper_.expect_stops(tid);
   auto thread = std::make_unique<HeldThread>();
   thread->tid_ = tid;
+  held_.insert(tid);
   threads_.push_back(std::move(thread));
   if (const Result<> asked = sys::ptrace::interrupt(tid); !asked && !is_gone(asked.error()))
     return fail(asked.error());
@@ -110,6 +111,7 @@ Result<> HeldProcess::wait_stopped(Deadline deadline) {
     const bool is_over = !stop && (is_gone(stop.error()) ? thread.tid_ != pid_ : threads_.size() > 1 && has_ended(thread.tid_));
     if (is_over) {
       keeper_.forget(thread.tid_);
+      held_.erase(thread.tid_);
       threads_.erase(threads_.begin() + static_cast<std::ptrdiff_t>(i));
       continue;
     }
@@ -225,6 +227,23 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   return {};
 }
 
+// Should the engine die within this one call, nobody can tell whether the thread is inside: the others must not wait
+// for it to leave, nor take the area from under it. Without the gadget they just go, and the area stays mapped, idle.
+// The first thread has nobody but itself to wait for.
+Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& regs) {
+  blob::AreaHeader& header = area_->header();
+  if (thread.slot_ == 0) {
+    __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
+    return sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+  }
+  const std::uint64_t gadget = header.unmap_gadget;
+  __atomic_store_n(&header.unmap_gadget, 0, __ATOMIC_RELEASE);
+  const Result<> sent = sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+  if (sent) __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
+  __atomic_store_n(&header.unmap_gadget, gadget, __ATOMIC_RELEASE);
+  return sent;
+}
+
 Result<> HeldProcess::start_serving(HeldThread& thread) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
@@ -242,9 +261,8 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   regs.eflags = 0x202;
   regs.rax = 0;
   regs.orig_rax = static_cast<std::uint64_t>(-1);
-  // In this order: a thread that is let go in between must not keep a mask that nobody takes off.
-  __atomic_add_fetch(&area_->header().threads, 1, __ATOMIC_ACQ_REL);
-  TRY(sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs)));
+  TRY(send_in(thread, regs));
+  // After the registers: a thread that is let go in between must not keep a mask that nobody takes off.
   TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
   thread.inside_ = true;
   keeper_.ignore_stops(thread.tid_);

@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "base/error.h"
@@ -40,6 +41,9 @@ class HeldThread {
   // Between capture_contexts() and enter(): the thread was inside a restartable sequence, which it must leave
   // by its abort handler, wherever it goes on.
   void abort_sequence(std::uint64_t handler) { context_.regs.rip = handler; }
+  // After capture_contexts(): which call it is that the thread continues, where the kernel's only word for it is
+  // restart_syscall. Makes no difference to the thread, which goes on from the kernel's restart block.
+  void name_call(std::uint64_t number) { context_.regs.orig_rax = number; }
 
  private:
   friend class HeldProcess;
@@ -90,7 +94,9 @@ class HeldProcess {
   // Seccomp filters calls of some of its threads, which bite again when nobody traces them: without the engine these
   // threads then do nothing but return to where they were, and leave the area behind. To be said before enter().
   void set_confined() { confined_ = true; }
-  bool confined() const { return confined_; }
+  // Whether a HelperThread could work in it. It is not traced: filters that it inherits would bite, and one that is
+  // born into a stopped process stops as well.
+  bool can_be_helped() const { return !confined_ && threads_.front()->stop_signal() == 0; }
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes);
@@ -120,6 +126,7 @@ class HeldProcess {
   Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
   [[nodiscard]] Result<> part_area(std::uint64_t stack);
   [[nodiscard]] Result<> start_serving(HeldThread& thread);
+  [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
   [[nodiscard]] Result<> ask_alternate_stacks();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
@@ -132,6 +139,7 @@ class HeldProcess {
   pid_t pid_;
   std::string name_;
   std::vector<std::unique_ptr<HeldThread>> threads_;
+  std::unordered_set<pid_t> held_;  // ids of all of them
   Gadgets gadgets_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;

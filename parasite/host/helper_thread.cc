@@ -19,13 +19,13 @@ Result<HelperThread> HelperThread::start(Keeper& keeper, Place place, pid_t ns_t
   cell.area = area.address();
   cell.stack_top = area.stack_top(slot);
   TRY(keeper.enlist(cell));
-  area.header().helper = 1;
 
   Program program;
   abi::CloneArgs args;
   args.flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
-               CLONE_CHILD_CLEARTID;
-  args.child_tid = area.address() + offsetof(blob::AreaHeader, helper);
+               CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+  // The kernel says that it is there, in the very call that makes it: who leaves must not wait for one that never came.
+  args.parent_tid = args.child_tid = area.address() + offsetof(blob::AreaHeader, helper);
   args.stack = area.stack_bottom(slot);
   args.stack_size = area.stack_top(slot) - args.stack;
   const DataRef tid = program.value(std::int64_t{ns_tid});
@@ -36,7 +36,6 @@ Result<HelperThread> HelperThread::start(Keeper& keeper, Place place, pid_t ns_t
   Batch batch(keeper);
   TRY(batch.add(area, helper.place_.leader_slot, helper.place_.leader_tid, helper.place_.name, program));
   if (Result<> ran = batch.run(); !ran) {
-    area.header().helper = 0;
     keeper.dismiss(cell);
     return fail(std::move(ran).error());
   }
@@ -58,8 +57,10 @@ Result<> HelperThread::dismiss() {
   blob::Cell& cell = place_.area.cell(place_.slot);
   cell.command = static_cast<std::uint32_t>(blob::Command::kLeave);
   Keeper::hand_work(cell);
-  const Result<> gone = keeper_.wait_word(place_.area.header().helper, 1, place_.leader_tid,
-                                          within(std::chrono::seconds(10)));
+  const std::uint32_t& there = place_.area.header().helper;
+  Result<> gone;
+  if (const std::uint32_t tid = __atomic_load_n(&there, __ATOMIC_ACQUIRE); tid != 0)
+    gone = keeper_.wait_word(there, tid, place_.leader_tid, within(std::chrono::seconds(10)));
   keeper_.dismiss(cell);
   return gone;
 }

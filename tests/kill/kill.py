@@ -65,28 +65,55 @@ def dump_command(man, images, *more):
     return engine.Engine(engine.ours(), images).command("dump", "-t", str(man.root_pid), "--leave-running", *man.dump_arguments, *more)
 
 
+def areas(pid):
+    """How many idle areas a task has: memory shared with an engine that is gone."""
+    lines = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return sum(" rwxs " in line and "/dev/zero (deleted)" in line for line in lines)
+
+
+class Unharmed:
+    """That the victim is as it was, after each kill. One thing may be left: where the engine died in the very call
+    that sends a thread in, the idle area (HeldProcess::send_in). It is counted, and has to be rare."""
+
+    def __init__(self, man):
+        self.pid, self.left, self.had = man.root_pid, 0, areas(man.root_pid)
+        self.before = tasks.stable_snapshot(man.root_pid, at_rest=True)
+
+    def check(self, where):
+        try:
+            expect_unchanged(self.before, self.pid, where)
+        except Wrong:
+            if not tasks.is_alive(self.pid) or areas(self.pid) != self.had + 1:
+                raise
+            self.left, self.had = self.left + 1, self.had + 1
+            self.before = tasks.stable_snapshot(self.pid, at_rest=True)
+
+
 def sweep_dump(man, scratch, *more, also=lambda: None):
     """Kills a dump at every point; the victim must be unchanged after each, and then still be able to be
     dumped, restored and pass."""
     images = scratch / "images"
-    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
+    unharmed = Unharmed(man)
     counts = count_calls(dump_command(man, images, *more), scratch / "calls")
     expect("ptrace" in counts, f"the engine makes no ptrace call: {counts}")
-    expect_unchanged(before, man.root_pid, "after the dump under strace")
+    unharmed.check("after the dump under strace")
+    expect(unharmed.left == 0, "the dump left its area")
     killed = tried = 0
     problems = []
     for call, nth in points(counts):
         tried += 1
         killed += run_and_kill(dump_command(man, images, *more), call, nth)
         try:
-            expect_unchanged(before, man.root_pid, f"killed at {call} number {nth}")
+            left = unharmed.left
+            unharmed.check(f"killed at {call} number {nth}")
+            expect(unharmed.left == left or call == "ptrace", f"killed at {call} number {nth}, the area is left")
             also()
         except Wrong as wrong:
             problems.append(str(wrong))
             if not tasks.is_alive(man.root_pid):
                 problems.append(f"the victim died (verdict: {man.verdict()})")
                 break
-    print(f"{killed} kills at {tried} points of {sum(counts.values())} system calls, {len(problems)} with harm")
+    print(f"{killed} kills at {tried} points of {sum(counts.values())} system calls, {len(problems)} with harm, {unharmed.left} areas left")
     expect(not problems, "\n".join(problems[:10]))
     expect(killed > tried // 2, f"only {killed} of {tried} points were reached")
     shutil.rmtree(images)
@@ -129,11 +156,91 @@ def test_dump_of_confined_threads(scratch):
     expect_pass(man)
 
 
+def register_changes(command, report):
+    """Which of a run's ptrace calls (counted from 1) give a thread other registers."""
+    subprocess.run(["strace", "-qq", "-e", "trace=ptrace", "-o", str(report), *command], stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, check=True)
+    calls = [line for line in report.read_text().splitlines() if line.startswith("ptrace(")]
+    return [number for number, line in enumerate(calls, 1) if "PTRACE_SETREGSET" in line]
+
+
+def test_dump_as_threads_enter(scratch):
+    """A thread is about to enter the interpreter, and does not. The others must not wait for it: a new victim for
+    each point, since one that hangs looks asleep. (The idle area may stay mapped: HeldProcess::send_in.)"""
+    images = scratch / "images"
+    changes = register_changes(dump_command(start("threads_with_tls", scratch / "counted"), images), scratch / "calls")
+    expect(len(changes) > 80, f"only {len(changes)} changes of registers for 41 threads")  # in and out
+    wanted = os.environ.get("KILL_POINTS", "12")
+    step = 1 if wanted == "all" else len(changes) // int(wanted)
+    killed = 0
+    for nth in changes[::step]:
+        man = start("threads_with_tls", scratch / f"victim-{nth}")
+        killed += run_and_kill(dump_command(man, images), "ptrace", nth)
+        try:
+            expect_pass(man)
+        except (Wrong, TimeoutError) as wrong:
+            raise Wrong(f"killed at ptrace number {nth}: {wrong}") from None
+    expect(killed > len(changes[::step]) // 2, f"only {killed} points were reached")
+
+
+def test_pre_dump_of_a_tree(scratch):
+    """Whether memory is tracked afterwards or not, the victim is unchanged."""
+    man = start("forked_tree_with_pids", scratch / "victim", "namespaces")
+    images = scratch / "images"
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
+    tasks.flags_of_no_interest.add("uw")
+
+    def command():
+        shutil.rmtree(images, ignore_errors=True)
+        images.mkdir()
+        return engine.Engine(engine.ours(), images).command("pre-dump", "-t", str(man.root_pid), *man.dump_arguments)
+    killed = tried = 0
+    # The first run is another: it is the one that makes the descriptors.
+    for call, nth in points(count_calls(command(), scratch / "calls")):
+        engine.Engine(engine.ours(), images).dump(man.root_pid, "--leave-running", *man.dump_arguments)  # tracking ends
+        tried += 1
+        killed += run_and_kill(command(), call, nth)
+        expect_unchanged(before, man.root_pid, f"killed at {call} number {nth}")
+    expect(killed > tried // 2, f"only {killed} of {tried} points were reached")
+    expect_pass(man)
+
+
+def test_pre_dump_in_a_chain(scratch):
+    """A pre-dump is killed that was to follow another: a dump on top of the other has every page as it is, whatever
+    marks the killed one has taken."""
+    man = start("memory_written_all_the_time", scratch / "victim")
+    images = [scratch / str(number) for number in range(3)]
+
+    def clear():
+        for directory in images:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+
+    def pre_dump():
+        clear()
+        engine.Engine(engine.ours(), images[0]).run("pre-dump", "-t", str(man.root_pid))
+        return engine.Engine(engine.ours(), images[1]).command("pre-dump", "-t", str(man.root_pid), "--prev-images-dir", "../0")
+    counts = {call: count for call, count in count_calls(pre_dump(), scratch / "calls").items()
+              if call in ("ioctl", "ptrace", "pwrite64", "process_vm_readv", "renameat2", "renameat", "clone3", "pidfd_send_signal", "memfd_create")}
+    killed = tried = 0
+    for call, nth in points(counts):
+        tried += 1
+        killed += run_and_kill(pre_dump(), call, nth)
+        dumped = tasks.identities(man.root_pid)
+        engine.Engine(engine.ours(), images[2]).dump(man.root_pid, "--track-mem", "--prev-images-dir", "../0")
+        victim.wait_until_gone(dumped)
+        man.root_pid = engine.Engine(engine.ours(), images[2]).restore()
+        time.sleep(0.02)
+        expect(tasks.is_alive(man.root_pid), f"killed at {call} number {nth}: {man.verdict()}")
+    expect(killed > tried // 2, f"only {killed} of {tried} points were reached")
+    expect_pass(man)
+
+
 def test_dump_at_any_time(scratch):
     """As above, by the clock: delays from nothing to longer than a dump takes."""
     man = start("threads_with_tls", scratch / "victim")
     images = scratch / "images"
-    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
+    unharmed = Unharmed(man)
     begin = time.monotonic()
     subprocess.run(dump_command(man, images), check=True, stdout=subprocess.DEVNULL)
     duration = time.monotonic() - begin
@@ -146,7 +253,8 @@ def test_dump_at_any_time(scratch):
             process.kill()
             killed += 1
             process.wait()
-        expect_unchanged(before, man.root_pid, f"killed after {duration * 1.2 * step / 40 * 1000:.1f} ms")
+        unharmed.check(f"killed after {duration * 1.2 * step / 40 * 1000:.1f} ms")
+    expect(unharmed.left <= 2, f"{unharmed.left} of {killed} kills left the area")
     expect(killed >= 10, f"only {killed} of 40 dumps were killed")
     expect_pass(man)
 

@@ -1,4 +1,3 @@
-// not yet: pre_dump snapshots
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/syscall.h>

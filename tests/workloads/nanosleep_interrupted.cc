@@ -1,4 +1,3 @@
-// not yet: pre_dump snapshots
 // driver: --moving
 #include <pthread.h>
 #include <time.h>

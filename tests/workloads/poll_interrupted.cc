@@ -1,4 +1,3 @@
-// not yet: pre_dump snapshots
 #include <poll.h>
 #include <pthread.h>
 #include <sys/select.h>

@@ -1,4 +1,3 @@
-// not yet: pre_dump snapshots
 #include <sys/wait.h>
 
 #include "tests/workloads/clone.h"

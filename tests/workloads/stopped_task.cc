@@ -4,8 +4,12 @@
 #include "tests/workloads/workload.h"
 
 WORKLOAD("a stopped process stays stopped, and runs when it is told to") {
+  constexpr size_t kMuch = 24 << 20;  // so much that more than one thread is put to work on it elsewhere
   const pid_t child = workload::fork_child([] {
+    char* memory = static_cast<char*>(malloc(kMuch));
+    workload::fill_pattern(memory, kMuch, 7);
     workload::checkpoint_here();
+    CHECK(workload::has_pattern(memory, kMuch, 7));
   });
   MUST(kill(child, SIGSTOP));
   siginfo_t info{};

@@ -1,0 +1,72 @@
+#include "engine/task/landlock.h"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "base/format.h"
+#include "parasite/host/helper_thread.h"
+
+namespace dormouse::engine {
+namespace {
+
+constexpr unsigned kCreateRulesetVersion = 1;  // LANDLOCK_CREATE_RULESET_VERSION
+
+// LANDLOCK_MAX_NUM_LAYERS: 64 until Linux 5.19, which brought the second version of the interface.
+unsigned most_layers() {
+  return ::syscall(SYS_landlock_create_ruleset, nullptr, 0, kCreateRulesetVersion) == 1 ? 64 : 16;
+}
+
+// struct landlock_ruleset_attr of the first version, with one right to handle.
+constexpr std::uint64_t kHandled = 1;  // LANDLOCK_ACCESS_FS_EXECUTE
+
+// A domain has a limited number of layers: one that has some takes fewer of them than one that has none. The helper
+// restricts itself, and nobody else: a domain belongs to one thread's credentials.
+std::vector<parasite::OpRef> append_layers(parasite::Program& program) {
+  const auto any = parasite::anything();
+  program.call("let the helper be restricted", SYS_prctl, {PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0});
+  const parasite::OpRef ruleset = program.call("make a Landlock ruleset", SYS_landlock_create_ruleset,
+                                               {program.value(kHandled), sizeof kHandled, 0});
+  std::vector<parasite::OpRef> layers;
+  const unsigned most = most_layers();
+  for (unsigned i = 0; i < most; ++i)
+    layers.push_back(program.call("add a layer", SYS_landlock_restrict_self, {ruleset, 0}, any));
+  program.call("", SYS_close, {ruleset});
+  return layers;
+}
+
+}  // namespace
+
+bool landlock_here() { return ::syscall(SYS_landlock_create_ruleset, nullptr, 0, kCreateRulesetVersion) > 0; }
+
+bool worth_asking_for_landlock(const proc::Status& status) {
+  const bool allowed = status.no_new_privs || (status.cap_effective & (std::uint64_t{1} << CAP_SYS_ADMIN));
+  return allowed && status.seccomp == 0;
+}
+
+Result<> refuse_landlock(parasite::Keeper& keeper, parasite::HeldProcess& held, const Task& task, std::size_t index) {
+  const parasite::HeldThread& thread = *held.threads()[index];
+  auto helper = parasite::HelperThread::start(keeper, {held.area(), held.spare_slot(), static_cast<std::uint32_t>(index),
+                                                       thread.tid(), held.name()});
+  // A limit on processes, say: then nothing is known, as on kernels without Landlock.
+  if (!helper) return {};
+  parasite::Program program;
+  const std::vector<parasite::OpRef> layers = append_layers(program);
+  parasite::Batch batch(keeper);
+  const std::size_t job = TRY(helper->add_to(batch, program));
+  TRY(batch.run());
+  bool inside = false;
+  for (const parasite::OpRef layer : layers) inside = inside || batch.placed(job).result(layer) == -E2BIG;
+  TRY(helper->dismiss());
+  if (!inside) return {};
+  return fail(Error::unsupported("it has restricted itself with Landlock, and the kernel does not tell how")
+                  .object(format("thread {}", task.threads[index].ns_tid))
+                  .owner(task.name())
+                  .remedy("run it without"));
+}
+
+}  // namespace dormouse::engine
