@@ -12,8 +12,6 @@ constexpr uint64_t kPage = 4096;
 constexpr long kFutexWait = 0, kFutexWake = 1;
 // An idle CPU takes long to wake, a round trip between busy ones does not: look a while before sleeping.
 constexpr int kSpins = 2000;
-// Words that a checksum asks for beforehand: 2 KiB.
-constexpr int kHashAhead = 256;
 
 struct Iovec {
   uint64_t base, length;
@@ -41,8 +39,6 @@ uint64_t hash_pages(const Iovec* vectors, uint64_t count) {
     const auto* end = at + vectors[i].length / 8;
     total += vectors[i].length;
     for (; at != end; at += 4) {
-      // The hardware's own looking ahead ends at each page's border.
-      __builtin_prefetch(at + kHashAhead);
       v1 = lane(v1, at[0]);
       v2 = lane(v2, at[1]);
       v3 = lane(v3, at[2]);

@@ -1,19 +1,19 @@
 // Fifty threads make, link and drop objects, so that the collector moves the survivors all the time.
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.HashMap;
-import java.util.concurrent.Callable;
+import java.util.List;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
-import java.util.ArrayList;
-import java.util.List;
 
 public class Collector {
   static final int THREADS = 50;
-  static final int STEPS = Integer.getInteger("steps", 60000);
+  static final int STEPS = 20000 * Integer.parseInt(System.getenv("WORK"));
+  static final int SEED = Integer.parseInt(System.getenv("SEED"));
 
-  static long compute(int seed) {
-    long random = seed * 0x9E3779B97F4A7C15L + 1;
+  static long compute(int number) {
+    long random = (THREADS * SEED + number) * 0x9E3779B97F4A7C15L + 1;
     long sum = 0;
     HashMap<Integer, byte[]> kept = new HashMap<>();
     ArrayDeque<String> recent = new ArrayDeque<>();
@@ -35,8 +35,8 @@ public class Collector {
     ExecutorService pool = Executors.newFixedThreadPool(THREADS);
     List<Future<Long>> results = new ArrayList<>();
     for (int i = 0; i < THREADS; ++i) {
-      final int seed = i;
-      results.add(pool.submit((Callable<Long>) () -> compute(seed)));
+      final int number = i;
+      results.add(pool.submit(() -> compute(number)));
     }
     for (Future<Long> result : results) System.out.println(result.get());
     pool.shutdown();

@@ -3,8 +3,8 @@ told=0
 trap 'told=$((told + 1))' USR1
 trap 'echo "ended: $total, told: $((told > 0))"' EXIT
 job() {
-  local sum=$1
-  for ((i = 0; i < 60000; i++)); do
+  local sum=$((SEED * 100 + $1))
+  for ((i = 0; i < 100000 * WORK; i++)); do
     ((sum = (sum * 31 + i) % 1000003))
     ((i % 20000 == 0)) && kill -USR1 $$
   done

@@ -4,12 +4,14 @@ package main
 import (
 	"crypto/sha256"
 	"fmt"
+	"os"
+	"strconv"
 	"time"
 )
 
-const routines, rounds = 400, 50
+const routines = 400
 
-func compute(in, out chan [32]byte) {
+func compute(in, out chan [32]byte, rounds int) {
 	for round := 0; round < rounds; round++ {
 		value := <-in
 		for i := 0; i < 400; i++ {
@@ -23,15 +25,18 @@ func compute(in, out chan [32]byte) {
 }
 
 func main() {
+	work, _ := strconv.Atoi(os.Getenv("WORK"))
+	seed, _ := strconv.Atoi(os.Getenv("SEED"))
+	rounds := 60 * work
 	first := make(chan [32]byte, rounds)
 	in := first
 	for i := 0; i < routines; i++ {
 		out := make(chan [32]byte, rounds)
-		go compute(in, out)
+		go compute(in, out, rounds)
 		in = out
 	}
 	for i := 0; i < rounds; i++ {
-		first <- sha256.Sum256([]byte{byte(i)})
+		first <- sha256.Sum256([]byte{byte(i), byte(seed)})
 	}
 	var all []byte
 	for i := 0; i < rounds; i++ {

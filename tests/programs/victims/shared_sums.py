@@ -1,14 +1,15 @@
 """Processes that share an array and a counter under a lock, and queue their results to the first one."""
 import hashlib
 import multiprocessing
+import os
 from multiprocessing import shared_memory
 
-WORKERS, STEPS, SLOTS = 4, 150, 4096
+WORKERS, STEPS, SLOTS = 4, 300 * int(os.environ["WORK"]), 4096
 
 
 def work(number, block, lock, total, results):
     memory = shared_memory.SharedMemory(name=block)
-    digest = hashlib.sha256(str(number).encode())
+    digest = hashlib.sha256(f"{os.environ['SEED']} {number}".encode())
     for step in range(STEPS):
         for _ in range(2000):
             digest.update(digest.digest())

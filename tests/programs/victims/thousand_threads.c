@@ -4,16 +4,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { kThreads = 1000, kRounds = 120 };
+enum { kThreads = 1000, kRoundsPerWork = 200 };
 
 static pthread_barrier_t g_barrier;
+static int g_rounds, g_seed;
 static uint64_t g_value[2][kThreads];
 static _Thread_local uint64_t t_mine;
 
 static void* compute(void* argument) {
   const int me = (int)(intptr_t)argument;
-  t_mine = (uint64_t)me;
-  for (int round = 0; round < kRounds; ++round) {
+  t_mine = (uint64_t)(me + g_seed);
+  for (int round = 0; round < g_rounds; ++round) {
     for (int i = 0; i < 10000; ++i) t_mine = t_mine * 6364136223846793005u + 1442695040888963407u;
     g_value[round % 2][me] = t_mine;
     pthread_barrier_wait(&g_barrier);
@@ -23,6 +24,8 @@ static void* compute(void* argument) {
 }
 
 int main(void) {
+  g_rounds = kRoundsPerWork * atoi(getenv("WORK"));
+  g_seed = kThreads * atoi(getenv("SEED"));
   pthread_t threads[kThreads];
   pthread_attr_t small;
   pthread_attr_init(&small);

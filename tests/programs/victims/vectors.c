@@ -4,18 +4,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { kSize = 1 << 16, kRounds = 40000 };
+enum { kSize = 1 << 16, kRoundsPerWork = 40000 };
 
 int main(void) {
+  const int rounds = kRoundsPerWork * atoi(getenv("WORK"));
+  const int seed = atoi(getenv("SEED"));
   float* a = aligned_alloc(64, kSize * sizeof *a);
   uint32_t* b = aligned_alloc(64, kSize * sizeof *b);
   for (int i = 0; i < kSize; ++i) {
     a[i] = (float)i / kSize;
-    b[i] = (uint32_t)i;
+    b[i] = (uint32_t)(i + seed);
   }
   omp_set_dynamic(0);
 #pragma omp parallel num_threads(4)
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < rounds; ++round) {
 #pragma omp for simd schedule(static)
     for (int i = 0; i < kSize; ++i) {
       a[i] = a[i] * (1.0f - a[i]) * 3.7f + 1e-7f;
