@@ -9,7 +9,7 @@ import java.util.concurrent.Future;
 
 public class Collector {
   static final int THREADS = 50;
-  static final int STEPS = 20000 * Integer.parseInt(System.getenv("WORK"));
+  static final int STEPS = 35000 * Integer.parseInt(System.getenv("WORK"));
   static final int SEED = Integer.parseInt(System.getenv("SEED"));
 
   static long compute(int number) {

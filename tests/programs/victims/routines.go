@@ -27,7 +27,7 @@ func compute(in, out chan [32]byte, rounds int) {
 func main() {
 	work, _ := strconv.Atoi(os.Getenv("WORK"))
 	seed, _ := strconv.Atoi(os.Getenv("SEED"))
-	rounds := 60 * work
+	rounds := 80 * work
 	first := make(chan [32]byte, rounds)
 	in := first
 	for i := 0; i < routines; i++ {

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 from multiprocessing import shared_memory
 
-WORKERS, STEPS, SLOTS = 4, 300 * int(os.environ["WORK"]), 4096
+WORKERS, STEPS, SLOTS = 4, 600 * int(os.environ["WORK"]), 4096
 
 
 def work(number, block, lock, total, results):

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { kThreads = 1000, kRoundsPerWork = 200 };
+enum { kThreads = 1000, kRoundsPerWork = 300 };
 
 static pthread_barrier_t g_barrier;
 static int g_rounds, g_seed;

@@ -8,7 +8,7 @@ local $SIG{ALRM} = sub { $real++ };
 local $SIG{VTALRM} = sub { $virtual++ };
 setitimer(ITIMER_REAL, 0.02, 0.02);
 setitimer(ITIMER_VIRTUAL, 0.02, 0.02);
-for my $i (1 .. 12_000_000 * $ENV{WORK}) { $sum = ($sum * 31 + $i) % 1_000_003 }
+for my $i (1 .. 24_000_000 * $ENV{WORK}) { $sum = ($sum * 31 + $i) % 1_000_003 }
 my $begin = time;
 my ($r, $v) = ($real, $virtual);
 while ($real < $r + 20 || $virtual < $v + 5) { die "the timers stopped" if time > $begin + 60 }

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { kSize = 1 << 16, kRoundsPerWork = 40000 };
+enum { kSize = 1 << 16, kRoundsPerWork = 100000 };
 
 int main(void) {
   const int rounds = kRoundsPerWork * atoi(getenv("WORK"));
