@@ -55,6 +55,11 @@ class Area {
   // Some programs are asked of all threads at once; what is not touched costs address space only.
   static constexpr std::size_t kProgramBytesPerThread = 4096;
 
+  // How often a thread without work looks for some before it sleeps, where so many are held. An idle CPU takes long to
+  // wake, a round trip between busy ones does not; but what a crowd looks in vain the CPUs do not work.
+  static constexpr std::uint32_t spins_for(std::size_t threads) { return threads > kCrowd ? 0 : 2000; }
+  static constexpr std::size_t kCrowd = 16;
+
   static std::size_t size_for(std::uint32_t threads, std::size_t program_bytes = kDefaultProgramBytes);
 
   // `memory`: shared memory of size_for(threads) bytes that the task sees at `address`. Maps it here and
