@@ -31,10 +31,17 @@ void with_threads(unsigned count) {
   for (const pthread_t thread : threads) CHECK_EQ(pthread_join(thread, nullptr), 0);
 }
 
-void with_processes(unsigned count) {
-  std::vector<pid_t> children(count);
-  for (pid_t& child : children) child = workload::fork_child([] { workload::checkpoint_here(); });
+// All children of the first process, which is one more.
+template <class Check>
+void with_processes(unsigned count, Check check) {
+  std::vector<pid_t> children(count - 1);
+  for (pid_t& child : children)
+    child = workload::fork_child([&] {
+      workload::checkpoint_here();
+      check();
+    });
   workload::checkpoint_here();
+  check();
   for (const pid_t child : children) workload::join(child);
 }
 
@@ -53,7 +60,7 @@ void with_shared_pages(unsigned count) {
   const size_t bytes = static_cast<size_t>(atoi(getenv("BENCH_MIB"))) << 20;
   void* memory = MUST(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   workload::fill_pattern(memory, bytes, 1);
-  with_processes(count - 1);
+  with_processes(count, [&] { CHECK(workload::has_pattern(memory, bytes, 1)); });
 }
 
 }  // namespace
@@ -62,7 +69,7 @@ WORKLOAD("many of a kind, for measurements") {
   const std::string_view kind = getenv("BENCH_KIND");
   const auto count = static_cast<unsigned>(atoi(getenv("BENCH_COUNT")));
   if (kind == "threads") return with_threads(count);
-  if (kind == "processes") return with_processes(count);
+  if (kind == "processes") return with_processes(count, [] {});
   if (kind == "mappings") return with_mappings(count);
   if (kind == "cow") return with_shared_pages(count);
   CHECK(false);
