@@ -1,5 +1,6 @@
 // $BENCH_MIB of pages that neither compress nor repeat, in huge pages if $BENCH_HUGE is 1; a thread looks
-// at the clock all the time and writes the longest gap it saw to the file "pause" (nanoseconds).
+// at the clock all the time and writes the longest gap it saw to the file "pause" (nanoseconds). With
+// $BENCH_WRITE another one writes that many MiB a second, going round in the memory.
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -27,6 +28,22 @@ void* watch_the_clock(void*) {
   return nullptr;
 }
 
+struct Written {
+  char* memory;
+  size_t bytes, bytes_per_ms;
+};
+
+void* write_steadily(void* argument) {
+  constexpr size_t kPage = 4096;
+  const auto& to = *static_cast<Written*>(argument);
+  size_t at = 0;
+  while (!g_stop) {
+    for (size_t done = 0; done < to.bytes_per_ms; done += kPage, at = (at + kPage) % to.bytes) to.memory[at] ^= 1;
+    usleep(1000);
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 WORKLOAD("much memory, for measurements") {
@@ -41,8 +58,13 @@ WORKLOAD("much memory, for measurements") {
   pthread_t watcher;
   const bool watch = getenv("BENCH_WATCH") != nullptr;
   if (watch) CHECK_EQ(pthread_create(&watcher, nullptr, watch_the_clock, nullptr), 0);
+  pthread_t writer;
+  const char* rate = getenv("BENCH_WRITE");
+  Written written{memory, bytes, rate ? static_cast<size_t>(atoi(rate)) * 1048 : 0};
+  if (rate) CHECK_EQ(pthread_create(&writer, nullptr, write_steadily, &written), 0);
   workload::checkpoint_here();
   g_stop = true;
+  if (rate) CHECK_EQ(pthread_join(writer, nullptr), 0);
   if (watch) {
     CHECK_EQ(pthread_join(watcher, nullptr), 0);
     FILE* file = MUST(fopen("pause", "we"));

@@ -92,6 +92,7 @@ class Checkpoint {
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
   [[nodiscard]] Result<> save_tasks();
+  std::vector<std::uint64_t> restartable_areas(const Task& owner) const;  // of all tasks in its memory
   [[nodiscard]] Result<> save_memory();
   [[nodiscard]] Result<> save_inventory();
   [[nodiscard]] Result<> seal();
@@ -357,6 +358,15 @@ Result<> Checkpoint::save_exit_signals() {
   return writer ? writer->finish() : Result<>{};
 }
 
+std::vector<std::uint64_t> Checkpoint::restartable_areas(const Task& owner) const {
+  std::vector<std::uint64_t> areas;
+  for (const Subject& subject : subjects_) {
+    if (subject.task.vm_id != owner.vm_id) continue;
+    for (const std::uint64_t area : subject.state.restartable_areas()) areas.push_back(area);
+  }
+  return areas;
+}
+
 Result<> Checkpoint::save_memory() {
   const auto start = Clock::now();
   const bool again = options_.track_memory && options_.after != AfterDump::kKill;
@@ -365,7 +375,7 @@ Result<> Checkpoint::save_memory() {
     if (!subject.task.owns_vm) continue;
     if (again && TRY(tracking_->needs_descriptor(subject.task)))
       TRY(tracking_->make_descriptor(subject.task, *keeper_, subject.held));
-    TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held));
+    TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held, restartable_areas(subject.task)));
     TRY(pages.save_shared(subject.task, subject.dir, subject.space));
   }
   for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));

@@ -5,6 +5,22 @@
 
 namespace dormouse::engine {
 
+void set_apart(std::vector<PageRun>& runs, const std::vector<std::uint64_t>& addresses) {
+  constexpr std::uint64_t kPage = 4096;
+  for (const std::uint64_t address : addresses) {
+    const std::uint64_t page = address / kPage * kPage;
+    const auto found = std::ranges::upper_bound(runs, page, {}, &PageRun::start);
+    if (found == runs.begin() || std::prev(found)->end <= page) continue;
+    const auto run = std::prev(found);
+    std::vector<PageRun> parts(3, *run);
+    parts[0].end = parts[1].start = page;
+    parts[1].end = parts[2].start = page + kPage;
+    parts[1].readable = false;
+    std::erase_if(parts, [](const PageRun& part) { return part.start == part.end; });
+    runs.insert(runs.erase(run), parts.begin(), parts.end());
+  }
+}
+
 std::vector<Chunk> cut_into_chunks(const std::vector<PageRun>& runs) {
   std::vector<PageRun> placed = runs;
   std::uint64_t offset = 0;

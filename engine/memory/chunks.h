@@ -12,7 +12,7 @@ namespace dormouse::engine {
 struct PageRun {
   std::uint64_t start = 0, end = 0;
   std::uint32_t flags = 0;  // pagemap_entry.flags
-  bool readable = true;     // dump: by the task itself
+  bool readable = true;     // dump: by the task itself; else by the engine
   // Restore: which file of Image::page_files has them, from which byte on.
   std::uint32_t file = 0;
   std::uint64_t offset = 0;
@@ -36,6 +36,10 @@ struct Chunk {
     return offset % images::kPageChunkBytes == 0 && (bytes == images::kPageChunkBytes || offset + bytes == file_bytes);
   }
 };
+
+// Makes runs of their own of the pages that these addresses are in, and not readable: what the kernel may change at
+// any time must be read once, and what was read be written and summed up.
+void set_apart(std::vector<PageRun>& runs, const std::vector<std::uint64_t>& addresses);
 
 // Of pages that stand one after the other in one file.
 std::vector<Chunk> cut_into_chunks(const std::vector<PageRun>& runs);

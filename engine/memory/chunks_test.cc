@@ -24,6 +24,26 @@ TEST(Chunks, OneUnreadableRunMakesItsChunkUnreadable) {
   EXPECT_FALSE(chunks[0].readable);
 }
 
+std::vector<std::pair<std::uint64_t, std::uint64_t>> unreadable(const std::vector<PageRun>& runs) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> out;
+  for (const PageRun& run : runs)
+    if (!run.readable) out.emplace_back(run.start, run.end);
+  return out;
+}
+
+TEST(Chunks, PagesAreSetApartWithinARunAtItsEndsAndNowhereElse) {
+  std::vector<PageRun> runs = {{0x1000, 0x6000, 4, true}, {0x8000, 0x9000, 4, true}};
+  set_apart(runs, {0x3820, 0x1000, 0x5fff, 0x8008, 0x7000, 0x9000, 0x20, 0x3000});
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> expected = {{0x1000, 0x2000}, {0x3000, 0x4000}, {0x5000, 0x6000}, {0x8000, 0x9000}};
+  EXPECT_EQ(unreadable(runs), expected);
+  ASSERT_EQ(runs.size(), 6u);
+  EXPECT_EQ(runs[1].start, 0x2000u);
+  EXPECT_EQ(runs[1].end, 0x3000u);
+  EXPECT_EQ(runs[3].start, 0x4000u);
+  EXPECT_EQ(runs[3].end, 0x5000u);
+  for (const PageRun& run : runs) EXPECT_EQ(run.flags, 4u);
+}
+
 TEST(Chunks, PagesOfSeveralFilesAreCutWhereTheirFilesHaveGapsAndChecksumsEnd) {
   const auto chunks = cut_in_place({{0x1000, 0x2000, 0, true, 1, 0x5000},
                                     {0x2000, 0x3000, 0, true, 0, 0},

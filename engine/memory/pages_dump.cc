@@ -112,9 +112,11 @@ Result<> PagesDump::write_pagemap(const images::ImageType& type, std::uint64_t n
 }
 
 Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const AddressSpace& space,
-                         parasite::Keeper* keeper, parasite::HeldProcess* held) {
+                         parasite::Keeper* keeper, parasite::HeldProcess* held,
+                         const std::vector<std::uint64_t>& changing) {
   const auto all = TRY(find_runs(task, dir, space));
-  const auto runs = to_be_written(all);
+  auto runs = to_be_written(all);
+  set_apart(runs, changing);
   const std::uint64_t number = next_pages_number_++;
   TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), number, all));
   // Tasks in one address space: each has a page map, all of one page file.

@@ -35,9 +35,11 @@ class PagesDump {
 
   // Which private pages of a process are content, and where each will be. All its threads are stopped.
   Result<std::vector<PageRun>> find_runs(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
-  // The private pages of one process. `held` is in the interpreter, or null: then the engine copies.
+  // The private pages of one process. `held` is in the interpreter, or null: then the engine copies. `changing`:
+  // where the kernel writes meanwhile (TaskDump::restartable_areas of all that share the memory).
   [[nodiscard]] Result<> save(const Task& task, const proc::ProcDir& dir, const AddressSpace& space,
-                              parasite::Keeper* keeper, parasite::HeldProcess* held);
+                              parasite::Keeper* keeper, parasite::HeldProcess* held,
+                              const std::vector<std::uint64_t>& changing = {});
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
   // System V shared memory, attached or not.

@@ -180,8 +180,6 @@ Result<> load_attributes(const images::InputDirectory& in, ImageTask& task) {
 Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
   const images::InputDirectory& in = chain[0];
   const std::uint32_t pid = task.tree.pid();
-  TRY(in.read(images::kCore, pid, task.core));
-  if (!task.core.has_tc()) return fail(contradiction(task, "its core image says nothing about the process"));
   if (!task.alive()) return {};
   TRY(in.read(images::kIds, pid, task.ids));
   for (const std::uint32_t tid : task.tree.threads())
@@ -194,6 +192,23 @@ Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
   TRY(in.read(images::kFs, pid, task.fs.emplace()));
   TRY(load_descriptors(in, image, task));
   return check_vmas(image, task);
+}
+
+Result<> load_tree(const images::InputDirectory& in, Image& image) {
+  auto tree = TRY(in.reader(images::kPstree));
+  pb::pstree_entry entry;
+  while (TRY(tree.next(entry))) {
+    ImageTask& task = image.tasks.emplace_back();
+    task.tree = entry;
+    TRY(in.read(images::kCore, entry.pid(), task.core));
+    if (!task.core.has_tc()) return fail(contradiction(task, "its core image says nothing about the process"));
+    if (task.alive()) continue;
+    // The reference leaves the thread ids of zombies to chance.
+    task.tree.clear_threads();
+    task.tree.add_threads(entry.pid());
+  }
+  if (image.tasks.empty()) return fail(Error::corrupt("no tasks").object("pstree.img"));
+  return {};
 }
 
 Result<> check_tree(const Image& image) {
@@ -263,14 +278,7 @@ Result<Image> load_image(images::Chain& chain) {
   TRY(check_completeness(in));
   Image image;
   TRY(in.read(images::kInventory, std::nullopt, image.inventory));
-  auto tree = TRY(in.reader(images::kPstree));
-  pb::pstree_entry entry;
-  while (TRY(tree.next(entry))) {
-    ImageTask task;
-    task.tree = entry;
-    image.tasks.push_back(std::move(task));
-  }
-  if (image.tasks.empty()) return fail(Error::corrupt("no tasks").object("pstree.img"));
+  TRY(load_tree(in, image));
   TRY(check_tree(image));
   TRY(load_files(in, image));
   TRY(load_memfds(chain, image));

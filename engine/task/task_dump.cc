@@ -40,6 +40,13 @@ std::uint32_t id_inside(std::uint32_t id, std::span<const proc::IdRange> map) {
   return kNoLoginUid;
 }
 
+// A stopped task takes no notice of another SIGSTOP, and SIGCONT takes it away before the task could. The reference
+// engine's restore would stop on it too early.
+std::vector<siginfo_t> without_further_stops(const Task& task, std::vector<siginfo_t> queue) {
+  if (task.state == TaskState::kStopped) std::erase_if(queue, [](const siginfo_t& info) { return info.si_signo == SIGSTOP; });
+  return queue;
+}
+
 }  // namespace
 
 struct TaskDump::State {
@@ -147,7 +154,7 @@ Result<> TaskDump::State::read_process() {
   const std::string adjustment = TRY(read("oom_score_adj"));
   core.set_oom_score_adj(parse_number<std::int32_t>(trim(adjustment)).value_or(0));
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
-  save_queue(queue, *core.mutable_signals_s());
+  save_queue(without_further_stops(task, queue), *core.mutable_signals_s());
 
   parasite::Program& program = threads.front().program;
   actions = ask_signal_actions(program);
@@ -185,7 +192,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
     if (label) to.label = label_of(*label);
   }
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(tid, false));
-  save_queue(queue, *core.mutable_signals_p());
+  save_queue(without_further_stops(task, queue), *core.mutable_signals_p());
   TRY(read_restartable(thread, core));
   seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
   if (to.status.seccomp != 0) held.set_confined();
@@ -256,6 +263,13 @@ Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
 
 void TaskDump::set_cgroup_set(std::size_t thread, std::uint32_t id) {
   state_->threads[thread].core.mutable_thread_core()->set_cg_set(id);
+}
+
+std::vector<std::uint64_t> TaskDump::restartable_areas() const {
+  std::vector<std::uint64_t> areas;
+  for (const State::PerThread& thread : state_->threads)
+    if (thread.core.thread_core().has_rseq_entry()) areas.push_back(thread.core.thread_core().rseq_entry().rseq_abi_pointer());
+  return areas;
 }
 
 int TaskDump::dumpable() const { return state_->dumpable; }

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "engine/dump_context.h"
 #include "engine/task/seccomp.h"
@@ -32,6 +33,9 @@ class TaskDump {
   // Programs, one per thread of `held` (the leader's also asks for what the whole process shares). Valid
   // after read_stopped().
   const parasite::Program& program(std::size_t thread) const;
+  // Where its threads have their areas for restartable sequences. The kernel writes there on which processor they are
+  // when one comes back from a call after it has moved, in the interpreter too. Valid after read_stopped().
+  std::vector<std::uint64_t> restartable_areas() const;
   // After they ran: takes the answers out of thread `index`'s placed program.
   [[nodiscard]] Result<> take(std::size_t thread, const parasite::Placed& placed);
 

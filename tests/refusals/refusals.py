@@ -228,6 +228,27 @@ def test_damaged_images(scratch):
     restore_and_pass(man, images)
 
 
+def test_zombies_of_another_engine(scratch):
+    """Not refused: the reference writes thread ids of zombies that it never set."""
+    man = start(workload("zombie_child_with_exit_code"), scratch / "victim")
+    images = scratch / "images"
+    dump(man, images)
+    (images / "dormouse.json").unlink()  # an image of another engine has none
+    tree = (images / "pstree.img").read_bytes()
+    records, at = [tree[:8]], 8
+    while at < len(tree):
+        end = at + 4 + int.from_bytes(tree[at:at + 4], "little")
+        record = tree[at + 4:end]
+        if len(records) > 1:  # all but the root are zombies
+            kept = record[:record.rindex(b"\x28")]  # the last field is threads
+            record = kept + b"\x28\xe0\xef\xda\xba\x08"
+        records.append(len(record).to_bytes(4, "little") + record)
+        at = end
+    expect(len(records) > 2, "no zombie in the image")
+    (images / "pstree.img").write_bytes(b"".join(records))
+    restore_and_pass(man, images)
+
+
 def test_not_a_checkpoint(scratch):
     man = start(workload("mprotect_none"), scratch / "victim")
     (scratch / "empty").mkdir()

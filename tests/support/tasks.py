@@ -38,8 +38,13 @@ def is_alive(pid):
 
 
 def identities(root):
-    """(pid, start time) of each task of the tree: pids alone may soon belong to somebody else."""
-    return [(pid, _start_time(pid)) for pid in tree(root)]
+    """identity() of each task of the tree."""
+    return [identity(pid) for pid in tree(root)]
+
+
+def identity(pid):
+    """(pid, start time): pids alone may soon belong to somebody else."""
+    return pid, _start_time(pid)
 
 
 def _start_time(pid):

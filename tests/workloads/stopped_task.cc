@@ -15,6 +15,7 @@ WORKLOAD("a stopped process stays stopped, and runs when it is told to") {
   siginfo_t info{};
   MUST(waitid(P_PID, child, &info, WSTOPPED | WNOWAIT));
   CHECK_EQ(info.si_code, CLD_STOPPED);
+  MUST(kill(child, SIGSTOP));  // once more; SIGCONT takes this one away, too
   workload::checkpoint_here();
   // The go signal alone must not wake it.
   workload::tell_to_go(child);
