@@ -60,7 +60,8 @@ class FilesOpener {
 
   // The root task: its network namespace is where sockets are made, its user namespace says who owns what.
   [[nodiscard]] Result<> set_root_task(pid_t pid);
-  int network() const { return root_task_.get(); }  // a pidfd
+  int root_task() const { return root_task_.get(); }  // a pidfd
+  int network() const { return root_task_.get(); }
   uid_t uid_outside(uid_t uid) const { return ids_.uids.outside(uid); }
   gid_t gid_outside(gid_t gid) const { return ids_.gids.outside(gid); }
   pid_t pid_of(pid_t ns_pid) const { return pid_lookup_ ? pid_lookup_(ns_pid) : 0; }

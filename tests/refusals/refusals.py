@@ -90,6 +90,10 @@ def test_userfaultfd(scratch):
     return _unsupported(scratch, "userfaultfd", ("userfaultfd", "descriptor 3"))
 
 
+def test_pidfd_of_an_outsider(scratch):
+    return _unsupported(scratch, "pidfd_of_outsider", ("descriptor 3", f"is of process {os.getpid()}, which is not among the tasks"))
+
+
 def test_socket_to_outside(scratch):
     return _unsupported(scratch, "socket_to_outside", ("descriptor 3", "belongs to nobody among the tasks", "--external unix["))
 
