@@ -97,6 +97,7 @@ Result<> FilesRestore::refill() {
   state->opener->set_file_lookup([state](std::uint32_t id) { return state->open(id); });
   for (const auto& kind : state_->kinds) TRY(kind->open_in_flight(*state_->opener));
   for (const auto& kind : state_->kinds) TRY(kind->refill(*state_->opener));
+  state_->opener->dismiss_former_processes();
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/files/former_process.h"
 #include "engine/files/owner.h"
 #include "engine/files/user_maps.h"
 #include "engine/restore_context.h"
@@ -70,6 +71,8 @@ class FilesOpener {
   void set_pid_lookup(PidLookup lookup) { pid_lookup_ = std::move(lookup); }
   // The restore succeeded: names that --link-remap made for the checkpoint are removed.
   void remove_links();
+  // Everything is open: processes that were there for their files of /proc only end again.
+  void dismiss_former_processes() { former_.vanish(); }
 
  private:
   FilesOpener(const RestoreContext& context, Fd root);
@@ -86,6 +89,7 @@ class FilesOpener {
   Fd root_;
   std::map<std::uint32_t, Remap> remaps_;  // by file id
   std::map<std::uint32_t, Fd> ghosts_;     // by number; O_PATH
+  FormerProcesses former_;
   PidLookup pid_lookup_;
   FileLookup file_lookup_;
   Fd root_task_;

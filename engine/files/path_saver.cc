@@ -7,6 +7,7 @@
 #include "engine/files/build_id.h"
 #include "engine/files/ghost_file.h"
 #include "engine/files/open_file.h"
+#include "engine/files/proc_path.h"
 #include "engine/files/saver.h"
 #include "engine/mounts/mount_table.h"
 #include "images/schema/files.pb.h"
@@ -66,13 +67,6 @@ Error outside(const OpenFile& file) {
              file.mount_id, file.stat.st_ino));
 }
 
-// "/proc/12/…" of a process that is gone can not be opened again.
-Result<> check_proc_path(const OpenFile& file, int root) {
-  if (auto found = sys::fstatat(root, below_root(file.link), AT_SYMLINK_NOFOLLOW); !found)
-    return fail(file.blocked("belongs to a process that is gone", "close it before the checkpoint"));
-  return {};
-}
-
 }  // namespace
 
 PathSaver::~PathSaver() {
@@ -115,8 +109,8 @@ Result<std::string> PathSaver::lasting_path(const OpenFile& file, std::uint32_t 
     return fail(file.blocked("has no path", "close it before the checkpoint"));
   const std::string bare = without_deleted_mark(file.link);
   if (file.fs_type == PROC_SUPER_MAGIC) {
-    TRY(check_proc_path(file, saver.root()));
-    return file.link;
+    if (const pid_t gone = TRY(former_owner(file, bare, saver)); gone != 0) TRY(remap_to_process(gone, id, saver));
+    return bare;
   }
   // The kernel makes and removes these nodes itself.
   if (file.fs_type == DEVPTS_SUPER_MAGIC) return bare;
@@ -199,6 +193,14 @@ Result<> PathSaver::remap_to_link(const OpenFile& file, const std::string& path,
   remap.set_orig_id(id);
   remap.set_remap_id(link_id);
   remap.set_remap_type(pb::LINKED);
+  return write_remap(remap, saver);
+}
+
+Result<> PathSaver::remap_to_process(pid_t pid, std::uint32_t id, FilesSaver& saver) {
+  pb::remap_file_path_entry remap;
+  remap.set_orig_id(id);
+  remap.set_remap_id(static_cast<std::uint32_t>(pid));
+  remap.set_remap_type(pb::PROCFS);
   return write_remap(remap, saver);
 }
 

@@ -1,21 +1,17 @@
 #include "engine/files/pidfd.h"
 
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
 
 #include "base/format.h"
 #include "base/text.h"
+#include "engine/files/former_process.h"
 #include "engine/files/open_file.h"
 #include "engine/files/opener.h"
 #include "engine/files/saver.h"
 #include "images/schema/files.pb.h"
-#include "kernel/file.h"
 #include "kernel/process.h"
 
 namespace dormouse::engine {
@@ -37,17 +33,6 @@ std::optional<pid_t> number_in_image(const Tree& tree, pid_t pid) {
 // The process that all its descriptors stand for: an inode each in pidfs (Linux 6.9). Before, all have one inode, and
 // nothing tells descriptors of different processes that are gone from each other.
 std::uint32_t inode_in_image(const OpenFile& file) { return static_cast<std::uint32_t>(file.stat.st_ino); }
-
-// A child of ours among the tasks: one that was never in their pid namespace is not gone for them, but invalid (EINVAL
-// instead of ESRCH from pidfd_send_signal()).
-Result<pid_t> born_and_ended(int root_task) {
-  const Fd own = TRY(sys::openat(AT_FDCWD, "/proc/self/ns/pid", O_RDONLY));
-  TRY(sys::setns(root_task, CLONE_NEWPID));
-  const Result<pid_t> pid = sys::clone3({.exit_signal = SIGCHLD});
-  if (pid && *pid == 0) ::_exit(0);
-  TRY(sys::setns(own.get(), CLONE_NEWPID));
-  return pid;
-}
 
 }  // namespace
 
@@ -78,20 +63,14 @@ Result<> PidFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& saver
   return saver.write(record);
 }
 
-// Those of one process that is gone are opened together: of a process that ends at once, and which can be found as
-// long as nobody has collected it.
+// Those of one process that is gone are opened together, while there is one that stands for it.
 Result<> PidFile::open_dead(std::uint32_t inode, FilesOpener& opener) {
-  const pid_t pid = TRY(born_and_ended(opener.root_task()));
-  const auto open_all = [&]() -> Result<> {
-    for (const auto& [id, record] : opener.context().image.files) {
-      if (record.type() != pb::PIDFD || record.pidfd().nspid() != kGone || record.pidfd().ino() != inode) continue;
-      dead_.emplace(id, TRY(sys::pidfd_open(pid, record.pidfd().flags() & kOpenFlags)));
-    }
-    return {};
-  };
-  const Result<> opened = open_all();
-  TRY(sys::waitid(P_PID, static_cast<id_t>(pid), WEXITED));
-  return opened;
+  const FormerProcess process = TRY(FormerProcess::create(0, opener.root_task()));
+  for (const auto& [id, record] : opener.context().image.files) {
+    if (record.type() != pb::PIDFD || record.pidfd().nspid() != kGone || record.pidfd().ino() != inode) continue;
+    dead_.emplace(id, TRY(sys::pidfd_open(process.pid(), record.pidfd().flags() & kOpenFlags)));
+  }
+  return {};
 }
 
 Result<Fd> PidFile::open(const pb::file_entry& record, FilesOpener& opener) {

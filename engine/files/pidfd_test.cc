@@ -43,7 +43,9 @@ TEST_F(PidFileTest, ProcessesThatAreGoneStayApart) {
   EXPECT_EQ(pid_line(must(reopen(5))), "-1");
   EXPECT_EQ(inode(5), inode(6));
   EXPECT_EQ(inode(7), inode(8));
-  if (saved_file(5).pidfd().ino() != saved_file(7).pidfd().ino()) EXPECT_NE(inode(5), inode(7));
+  if (saved_file(5).pidfd().ino() != saved_file(7).pidfd().ino()) {
+    EXPECT_NE(inode(5), inode(7));
+  }
   EXPECT_NE(must(reopen(5)), must(reopen(6)));
 }
 

@@ -27,7 +27,7 @@ class FilesSaver {
  public:
   static Result<std::unique_ptr<FilesSaver>> create(DumpContext& context, const MountTable& mounts);
 
-  DumpContext& context() { return context_; }
+  DumpContext& context() const { return context_; }
   const CheckpointOptions& options() const { return context_.options; }
   const MountTable& mounts() const { return mounts_; }
   // Root directory of the root task's mount namespace.

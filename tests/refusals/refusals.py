@@ -94,6 +94,14 @@ def test_pidfd_of_an_outsider(scratch):
     return _unsupported(scratch, "pidfd_of_outsider", ("descriptor 3", f"is of process {os.getpid()}, which is not among the tasks"))
 
 
+def test_proc_file_of_an_outsider(scratch):
+    return _unsupported(scratch, "proc_file_of_outsider", ("descriptor 3", f"is of process {os.getpid()}, which is not among the tasks"))
+
+
+def test_proc_file_of_a_thread_that_is_gone(scratch):
+    return _unsupported(scratch, "proc_file_of_thread", ("descriptor 3", "does not have any more"))
+
+
 def test_socket_to_outside(scratch):
     return _unsupported(scratch, "socket_to_outside", ("descriptor 3", "belongs to nobody among the tasks", "--external unix["))
 
