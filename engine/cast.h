@@ -63,6 +63,7 @@ class Cast {
   [[nodiscard]] Result<> take_terminals();
   [[nodiscard]] Result<> take_terminal(const Actor& actor);
   [[nodiscard]] Result<> open_own_terminal(const Actor& actor, std::uint32_t file_id);
+  [[nodiscard]] Result<> take_locks();
   void know_by_number();
   int exit_signal_of(const Actor& actor) const;
   [[nodiscard]] Result<> spawn_children(Actor& parent, BornWhen when);

@@ -52,12 +52,13 @@ bool may_hold_programs(std::int64_t fs_type) {
 }
 
 // How restore recognises that a file was replaced meanwhile.
-void add_fingerprint(const OpenFile& file, pb::reg_file_entry* entry) {
+Result<> add_fingerprint(const OpenFile& file, FilesSaver& saver, pb::reg_file_entry* entry) {
   entry->set_mode(file.stat.st_mode);
-  if (!size_matters(file)) return;
+  if (!size_matters(file)) return {};
   entry->set_size(static_cast<std::uint64_t>(file.stat.st_size));
-  if (!may_hold_programs(file.fs_type)) return;
+  if (!may_hold_programs(file.fs_type) || TRY(saver.may_be_leased(file.stat))) return {};
   for (const std::uint32_t word : build_id_of(file.fd.get(), entry->size())) entry->add_build_id(word);
+  return {};
 }
 
 Error outside(const OpenFile& file) {
@@ -98,7 +99,7 @@ Result<> PathSaver::save(const OpenFile& file, std::uint32_t id, std::uint64_t p
     entry->set_name(TRY(lasting_path(file, id, saver)));
     if (saver.has_own_mounts()) entry->set_mnt_id(file.mount_id);
   }
-  add_fingerprint(file, entry);
+  TRY(add_fingerprint(file, saver, entry));
   return saver.write(record);
 }
 
@@ -142,6 +143,9 @@ Result<> PathSaver::remap_to_ghost(const OpenFile& file, const std::string& path
     return fail(file.blocked(
         format("is deleted, and its {} bytes exceed the limit of {} for deleted files", occupied, limit),
         format("raise the limit: --ghost-limit {}", occupied)));
+  if (TRY(saver.may_be_leased(file.stat)))
+    return fail(file.blocked("is deleted and leased, and reading it would break the lease",
+                             "give the lease up before the checkpoint"));
   const auto [ghost, is_new] =
       ghosts_.try_emplace({file.stat.st_dev, file.stat.st_ino}, static_cast<std::uint32_t>(ghosts_.size() + 1));
   if (is_new) {

@@ -6,6 +6,7 @@
 #include "engine/files/eventfd.h"
 #include "engine/files/fifo.h"
 #include "engine/files/inotify.h"
+#include "engine/files/namespace_file.h"
 #include "engine/files/pidfd.h"
 #include "engine/files/pipe.h"
 #include "engine/files/regular_file.h"
@@ -29,6 +30,7 @@ FileKinds all_file_kinds() {
   kinds.push_back(std::make_unique<EpollFile>());
   kinds.push_back(std::make_unique<InotifyFile>());
   kinds.push_back(std::make_unique<PidFile>());
+  kinds.push_back(std::make_unique<NamespaceFile>());
   kinds.push_back(std::make_unique<UnixSocketFile>());
   return kinds;
 }

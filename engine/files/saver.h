@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "engine/dump_context.h"
 #include "engine/files/open_file.h"
@@ -53,6 +54,8 @@ class FilesSaver {
   gid_t gid_in_image(gid_t gid) const { return ids_.gids.inside(gid); }
 
   PathSaver& paths() { return paths_; }
+  // Whether opening the file may break a lease that somebody has on it.
+  Result<bool> may_be_leased(const struct stat& file);
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();
@@ -70,6 +73,7 @@ class FilesSaver {
   PathSaver paths_;
   CarriedSaver save_carried_;
   UserMaps ids_;
+  std::optional<std::vector<std::uint64_t>> leased_;  // inodes; read on first use
 };
 
 }  // namespace dormouse::engine

@@ -28,8 +28,6 @@ constexpr Explanation kByLink[] = {
     {"anon_inode:[fscontext]", "is a file system being set up, which cannot be saved"},
     {"anon_inode:", "is a kernel object of a kind that cannot be saved"},
     {"/memfd:", "is a memfd, which is not supported yet"},
-    {"mnt:", "is a mount namespace, which is not supported yet"},
-    {"net:", "is a network namespace, which is not supported yet"},
     {"/dmabuf", "is memory of a device, which cannot be saved"},
 };
 

@@ -4,6 +4,7 @@ victim of a refused dump is as it was, and a refused restore leaves nothing behi
 
   refusals.py --scratch DIRECTORY TEST      one of the functions below, without "test_"."""
 import ctypes
+import fcntl
 import os
 import pathlib
 import shutil
@@ -100,6 +101,25 @@ def test_proc_file_of_an_outsider(scratch):
 
 def test_proc_file_of_a_thread_that_is_gone(scratch):
     return _unsupported(scratch, "proc_file_of_thread", ("descriptor 3", "does not have any more"))
+
+
+def test_namespace_of_nobody(scratch):
+    return _unsupported(scratch, "namespace_of_nobody", ("descriptor 3", "uts namespace that none of the tasks lives in"))
+
+
+def test_lock_without_file_locks(scratch):
+    return _unsupported(scratch, "locked_file", ("descriptor 3", "lock on the file", "--file-locks"))
+
+
+def test_lock_that_is_taken(scratch):
+    """Somebody else locks the file before the restore: it is named, nothing is left, and later it works."""
+    man = start(refused("locked_file"), scratch / "victim")
+    images = scratch / "images"
+    dump(man, images, "--file-locks")
+    with open(man.directory / "data", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        restore_is_refused(man, images, (str(man.directory / "data"), "somebody else"), arguments=[*man.restore_arguments, "--file-locks"])
+    restore_and_pass(man, images, "--file-locks")
 
 
 def test_socket_to_outside(scratch):
