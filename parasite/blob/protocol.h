@@ -96,7 +96,7 @@ struct AreaHeader {
   uint64_t unmap_gadget;      // `syscall; …; ret` outside the area, or 0: then the area stays mapped
   uint32_t helper;            // id of the helper thread while there is one: set by the call that makes it, and its
                               // clear_child_tid, a futex
-  uint32_t reserved;
+  uint32_t spins;             // how often a thread without work looks again before it sleeps
 };
 static_assert(sizeof(AreaHeader) == 48);
 
