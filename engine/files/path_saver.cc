@@ -56,7 +56,7 @@ Result<> add_fingerprint(const OpenFile& file, FilesSaver& saver, pb::reg_file_e
   entry->set_mode(file.stat.st_mode);
   if (!size_matters(file)) return {};
   entry->set_size(static_cast<std::uint64_t>(file.stat.st_size));
-  if (!may_hold_programs(file.fs_type) || TRY(saver.may_be_leased(file.stat))) return {};
+  if (!may_hold_programs(file.fs_type) || TRY(saver.reading_breaks_lease(file.stat))) return {};
   for (const std::uint32_t word : build_id_of(file.fd.get(), entry->size())) entry->add_build_id(word);
   return {};
 }
@@ -143,7 +143,7 @@ Result<> PathSaver::remap_to_ghost(const OpenFile& file, const std::string& path
     return fail(file.blocked(
         format("is deleted, and its {} bytes exceed the limit of {} for deleted files", occupied, limit),
         format("raise the limit: --ghost-limit {}", occupied)));
-  if (TRY(saver.may_be_leased(file.stat)))
+  if (TRY(saver.reading_breaks_lease(file.stat)))
     return fail(file.blocked("is deleted and leased, and reading it would break the lease",
                              "give the lease up before the checkpoint"));
   const auto [ghost, is_new] =

@@ -42,8 +42,8 @@ void FilesSaver::fill_owner(const OpenFile& file, pb::fown_entry* entry) const {
   owner_to_image(file.owner, context_.tree, entry);
 }
 
-Result<bool> FilesSaver::may_be_leased(const struct stat& file) {
-  if (!leased_) leased_ = TRY(proc::parse_leased_inodes(TRY(sys::read_file(AT_FDCWD, "/proc/locks"))));
+Result<bool> FilesSaver::reading_breaks_lease(const struct stat& file) {
+  if (!leased_) leased_ = TRY(proc::parse_leases_against_reading(TRY(sys::read_file(AT_FDCWD, "/proc/locks"))));
   return std::ranges::find(*leased_, file.st_ino) != leased_->end();
 }
 

@@ -54,8 +54,8 @@ class FilesSaver {
   gid_t gid_in_image(gid_t gid) const { return ids_.gids.inside(gid); }
 
   PathSaver& paths() { return paths_; }
-  // Whether opening the file may break a lease that somebody has on it.
-  Result<bool> may_be_leased(const struct stat& file);
+  // Whether opening the file for reading may break a lease that somebody has on it.
+  Result<bool> reading_breaks_lease(const struct stat& file);
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();

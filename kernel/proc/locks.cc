@@ -43,13 +43,15 @@ Result<FileLock> parse_lock(std::string_view line) {
   return FileLock{*kind, *type, words[2] == "BREAKING", *pid, std::string(words[5]), *first, *last};
 }
 
-Result<std::vector<std::uint64_t>> parse_leased_inodes(std::string_view text) {
+Result<std::vector<std::uint64_t>> parse_leases_against_reading(std::string_view text) {
   std::vector<std::uint64_t> inodes;
   while (!text.empty()) {
     const std::string_view line = take_until(text, '\n');
     const auto words = split_blanks(line);
     // DELEG: of the kernel's file server. Of those who wait ("->") the kind is a word further on.
     if (words.size() < 6 || (words[1] != "LEASE" && words[1] != "DELEG")) continue;
+    // Of one that is being broken the line tells what it is going to be.
+    if (words[2] == "ACTIVE" && words[3] == "READ") continue;
     const std::string_view file = words[5];
     const auto inode = parse_number<std::uint64_t>(file.substr(file.rfind(':') + 1));
     if (!inode) return fail(unexpected_line("locks", line));

@@ -34,7 +34,7 @@ struct FileLock {
 // One line, from its number on: "1: POSIX  ADVISORY  WRITE 359 00:13:11691 0 EOF".
 Result<FileLock> parse_lock(std::string_view line);
 
-// Of /proc/locks: inodes, of whatever device, that opening could take a lease from.
-Result<std::vector<std::uint64_t>> parse_leased_inodes(std::string_view text);
+// Of /proc/locks: inodes, of whatever device, with a lease that opening them for reading would break.
+Result<std::vector<std::uint64_t>> parse_leases_against_reading(std::string_view text);
 
 }  // namespace dormouse::proc

@@ -34,14 +34,15 @@ TEST(ParseLock, WhatIsNotKnownIsNotGuessed) {
     EXPECT_FALSE(parse_lock(line)) << line;
 }
 
-TEST(ParseLeasedInodes, FindsLeasesAmongLocks) {
-  const auto inodes = parse_leased_inodes("1: POSIX  ADVISORY  WRITE 359 00:13:11691 0 EOF\n"
+TEST(ParseLeases, FindsThoseAgainstReading) {
+  const auto inodes = parse_leases_against_reading("1: POSIX  ADVISORY  WRITE 359 00:13:11691 0 EOF\n"
                                           "1: -> POSIX  ADVISORY  WRITE 360 00:13:11691 0 EOF\n"
-                                          "2: LEASE  ACTIVE    READ 359 fd:00:12 0 EOF\n"
+                                          "2: LEASE  ACTIVE    WRITE 359 fd:00:12 0 EOF\n"
+                                          "2: LEASE  ACTIVE    READ 359 fd:00:14 0 EOF\n"
                                           "3: DELEG  BREAKING  UNLCK 359 fd:00:13 0 EOF\n");
   EXPECT_THAT(inodes.value_or(std::vector<std::uint64_t>{}), testing::ElementsAre(12u, 13u));
-  EXPECT_TRUE(parse_leased_inodes("").value().empty());
-  EXPECT_FALSE(parse_leased_inodes("2: LEASE  ACTIVE    READ 359 <none>:x 0 EOF\n"));
+  EXPECT_TRUE(parse_leases_against_reading("").value().empty());
+  EXPECT_FALSE(parse_leases_against_reading("2: LEASE  ACTIVE    WRITE 359 <none>:x 0 EOF\n"));
 }
 
 }  // namespace

@@ -63,11 +63,11 @@ def dump(man, images, *arguments):
     return [pid for pid, _ in dumped]
 
 
-def _unsupported(scratch, name, *mentioned):
-    man = start(refused(name), scratch / "victim")
+def _unsupported(scratch, name, *mentioned, flavour="host", arguments=()):
+    man = start(refused(name), scratch / "victim", flavour)
     if man.verdict():
         return man.verdict()
-    dump_is_refused(man, scratch / "images", *mentioned)
+    dump_is_refused(man, scratch / "images", *mentioned, arguments=arguments)
     expect_pass(man)
 
 
@@ -109,6 +109,11 @@ def test_namespace_of_nobody(scratch):
 
 def test_lock_without_file_locks(scratch):
     return _unsupported(scratch, "locked_file", ("descriptor 3", "lock on the file", "--file-locks"))
+
+
+def test_leased_file_in_tmpfs(scratch):
+    return _unsupported(scratch, "leased_file_in_tmpfs", ("leased", "has a lease on it"), flavour="namespaces",
+                        arguments=["--file-locks"])
 
 
 def test_lock_that_is_taken(scratch):
