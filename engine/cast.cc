@@ -58,9 +58,12 @@ Result<> Cast::plan() {
     }
   }
   helper_slot_ = slots++;
-  midwife_ = {slots++, 0, 0, "a midwife"};
-  for (const StandIn& stand_in : family_.stand_ins)
+  for (std::size_t i = 0; i < family_.adoptions.size(); ++i)
+    midwives_.push_back({slots++, 0, 0, format("midwife {}", i)});
+  for (const StandIn& stand_in : family_.stand_ins) {
+    helper_tid_ = std::max(helper_tid_, static_cast<pid_t>(stand_in.pid) + 1);
     stand_ins_.push_back({slots++, 0, static_cast<pid_t>(stand_in.pid), format("the stand-in for leader {}", stand_in.pid)});
+  }
   know_by_number();
   constexpr std::size_t kProgramBytes = 16 << 20;  // virtual; only what is used exists
   const std::size_t area = parasite::Area::size_for(slots, kProgramBytes);
@@ -178,7 +181,8 @@ Cast::~Cast() {
       if (puppet.tid != 0) left.insert(puppet.tid);
   for (const parasite::Puppet& stand_in : stand_ins_)
     if (stand_in.tid != 0) left.insert(stand_in.tid);
-  if (midwife_.tid != 0) left.insert(midwife_.tid);
+  for (const parasite::Puppet& midwife : midwives_)
+    if (midwife.tid != 0) left.insert(midwife.tid);
   for (const pid_t tid : left) (void)sys::kill(tid, SIGKILL);
   // The init of a pid namespace ends only when everybody in it has been collected, and who is traced is
   // collected by its tracer.

@@ -63,14 +63,19 @@ class Cast {
   [[nodiscard]] Result<> take_terminals();
   [[nodiscard]] Result<> take_terminal(const Actor& actor);
   [[nodiscard]] Result<> open_own_terminal(const Actor& actor, std::uint32_t file_id);
+  [[nodiscard]] Result<> take_locks();
   void know_by_number();
   int exit_signal_of(const Actor& actor) const;
   [[nodiscard]] Result<> spawn_children(Actor& parent, BornWhen when);
   [[nodiscard]] Result<> explain_taken_pid(Result<> ran, std::span<const std::size_t> children) const;
   [[nodiscard]] Result<> meet_children(const parasite::Puppet& of);
   [[nodiscard]] Result<> raise(Actor& actor);
-  [[nodiscard]] Result<> adopt(const Adoption& adoption);
-  [[nodiscard]] Result<> spawn_midwife(const parasite::Puppet& giver, std::uint64_t shares);
+  [[nodiscard]] Result<> bear_orphans(std::size_t adoption);
+  [[nodiscard]] Result<> spawn_midwife(std::size_t adoption);
+  [[nodiscard]] Result<> adopt(std::size_t adoption);
+  const parasite::Puppet& giver_of(const Adoption& adoption) const {
+    return adoption.by_stand_in ? stand_ins_[adoption.giver] : actors_[adoption.giver].threads.front();
+  }
   [[nodiscard]] Result<> spawn_stand_in(std::size_t index);
   [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent);
   [[nodiscard]] Result<> dismiss_stand_ins();
@@ -101,7 +106,8 @@ class Cast {
   Family family_;
   std::vector<Actor> actors_;
   std::vector<parasite::Puppet> stand_ins_;  // parallel to family_.stand_ins; tid 0: not there (any more)
-  parasite::Puppet midwife_;                 // one at a time
+  std::vector<parasite::Puppet> midwives_;   // parallel to family_.adoptions; tid 0: not there (any more)
+  std::size_t newest_midwife_ = 0;
   std::unordered_map<pid_t, parasite::Puppet*> by_number_;  // every thread of the image, and the stand-ins
   std::unordered_set<pid_t> met_;            // children found in /proc, as the engine sees them
   std::optional<FilesRestore> files_;

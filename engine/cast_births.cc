@@ -1,11 +1,13 @@
 // Cast: who is born of whom, sessions, process groups, and those who have ended.
 
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,12 +15,21 @@
 #include "base/format.h"
 #include "engine/cast.h"
 #include "engine/ipc/attachments.h"
+#include "kernel/file.h"
 #include "kernel/proc/directory.h"
 
 namespace dormouse::engine {
 namespace {
 
 constexpr std::uint64_t kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+
+// A number that no task of the image has, and nobody else at this moment; 0: whatever the kernel chooses.
+pid_t free_number(pid_t from) {
+  constexpr int kAttempts = 1000;
+  for (pid_t number = from; number < from + kAttempts; ++number)
+    if (!sys::faccessat(AT_FDCWD, format("/proc/{}", number), F_OK)) return number;
+  return 0;
+}
 
 std::string name_of(const ImageTask& task) { return format("pid {} ({})", task.tree.pid(), task.core.tc().comm()); }
 
@@ -32,10 +43,11 @@ void Cast::know_by_number() {
 
 Result<> Cast::raise_tree() {
   TRY(raise(actors_.front()));
-  for (const Adoption& adoption : family_.adoptions) TRY(adopt(adoption));
+  for (std::size_t i = 0; i < family_.adoptions.size(); ++i) TRY(bear_orphans(i));
   for (std::size_t i = 0; i < stand_ins_.size(); ++i)
     if (stand_ins_[i].tid == 0) TRY(spawn_stand_in(i));
   TRY(make_and_join_groups());
+  for (std::size_t i = family_.adoptions.size(); i-- > 0;) TRY(adopt(i));
   TRY(dismiss_stand_ins());
   TRY(bury_zombies());
   parasite::Program removals;
@@ -108,55 +120,66 @@ Result<> Cast::meet_children(const parasite::Puppet& of) {
     const pid_t ns_pid = own_pid_namespace_ ? TRY(TRY(proc::ProcDir::open(pid)).status()).ns_pid.back() : pid;
     context_.log.debug("{} has child {} ({})", of.name, ns_pid, pid);
     const auto known = by_number_.find(ns_pid);
-    parasite::Puppet& puppet = known == by_number_.end() ? midwife_ : *known->second;
+    if (known == by_number_.end() && newest_midwife_ >= midwives_.size())
+      return fail(Error::unsupported(format("has child {}, which nobody asked for", ns_pid)).object(of.name));
+    parasite::Puppet& puppet = known == by_number_.end() ? midwives_[newest_midwife_] : *known->second;
     puppet.tid = pid;
     TRY(yard_->seize(puppet));
   }
   return {};
 }
 
-Result<> Cast::spawn_midwife(const parasite::Puppet& giver, std::uint64_t shares) {
-  midwife_.ns_tid = own_pid_namespace_ ? helper_tid_ : 0;
+Result<> Cast::spawn_midwife(std::size_t index) {
+  const Adoption& adoption = family_.adoptions[index];
+  parasite::Puppet& midwife = midwives_[index];
+  newest_midwife_ = index;
+  // Not one that the kernel chooses: somebody who is yet to be born may need it.
+  const pid_t number = helper_tid_ + 1 + static_cast<pid_t>(index);
+  midwife.ns_tid = own_pid_namespace_ ? number : free_number(number);
   parasite::Program program;
-  TRY(yard_->prepare(midwife_.slot, true));
-  yard_->append_spawn(program, midwife_, shares, SIGCHLD);
-  const auto ran = yard_->run(giver, program);
-  TRY(meet_children(giver));
+  TRY(yard_->prepare(midwife.slot, true));
+  yard_->append_spawn(program, midwife, adoption.shares, SIGCHLD);
+  const auto ran = yard_->run(giver_of(adoption), program);
+  TRY(meet_children(giver_of(adoption)));
   if (!ran) return fail(ran.error());
-  if (midwife_.tid == 0) return fail(Error::task_died("a midwife was born and not found").owner(giver.name));
+  if (midwife.tid == 0) return fail(Error::task_died("a midwife was born and not found").owner(giver_of(adoption).name));
+  return {};
+}
+
+Result<> Cast::bear_orphans(std::size_t index) {
+  const Adoption& adoption = family_.adoptions[index];
+  if (adoption.by_stand_in && stand_ins_[adoption.giver].tid == 0) TRY(spawn_stand_in(adoption.giver));
+  TRY(spawn_midwife(index));
+  parasite::Program births;
+  for (const std::size_t child : adoption.children) {
+    Actor& actor = actors_[child];
+    TRY(yard_->prepare(actor.threads.front().slot, true));
+    yard_->append_spawn(births, actor.threads.front(), actor.family->shares, SIGCHLD);
+    actor.holds_memory = true;
+  }
+  Result<> ran;
+  if (const auto placed = yard_->run(midwives_[index], births); !placed) ran = fail(placed.error());
+  TRY(meet_children(midwives_[index]));
+  if (!ran) return explain_taken_pid(std::move(ran), adoption.children);
+  for (const std::size_t child : adoption.children) TRY(raise(actors_[child]));
   return {};
 }
 
 // Children of a process that ends go to the nearest ancestor that is a child subreaper, and there is one: the
 // tasks' own settings come later. The init of a pid namespace needs none.
-Result<> Cast::adopt(const Adoption& adoption) {
-  if (adoption.by_stand_in && stand_ins_[adoption.giver].tid == 0) TRY(spawn_stand_in(adoption.giver));
-  const parasite::Puppet& giver = adoption.by_stand_in ? stand_ins_[adoption.giver] : actors_[adoption.giver].threads.front();
-  Actor& parent = actors_[adoption.parent];
-  const bool is_init = adoption.parent == 0 && own_pid_namespace_;
+Result<> Cast::adopt(std::size_t index) {
+  const Adoption& adoption = family_.adoptions[index];
+  const Actor& parent = actors_[adoption.parent];
   const auto set_subreaper = [&](int on) -> Result<> {
+    if (adoption.parent == 0 && own_pid_namespace_) return {};
     parasite::Program program;
     program.call("adopt orphans", SYS_prctl, {PR_SET_CHILD_SUBREAPER, on, 0, 0, 0});
-    return is_init ? Result<>{} : run(parent, program);
+    return run(parent, program);
   };
   TRY(set_subreaper(1));
-  TRY(spawn_midwife(giver, adoption.shares));
-  parasite::Program births;
-  for (const std::size_t index : adoption.children) {
-    Actor& child = actors_[index];
-    TRY(yard_->prepare(child.threads.front().slot, true));
-    yard_->append_spawn(births, child.threads.front(), child.family->shares, SIGCHLD);
-    child.holds_memory = true;
-  }
-  Result<> ran;
-  if (const auto placed = yard_->run(midwife_, births); !placed) ran = fail(placed.error());
-  TRY(meet_children(midwife_));
-  if (!ran) return explain_taken_pid(std::move(ran), adoption.children);
-  TRY(dismiss(midwife_, giver));
-  midwife_.tid = 0;
-  TRY(set_subreaper(0));
-  for (const std::size_t index : adoption.children) TRY(raise(actors_[index]));
-  return {};
+  TRY(dismiss(midwives_[index], giver_of(adoption)));
+  midwives_[index].tid = 0;
+  return set_subreaper(0);
 }
 
 Result<> Cast::spawn_stand_in(std::size_t index) {
@@ -185,6 +208,9 @@ Result<> Cast::dismiss(const parasite::Puppet& who, const parasite::Puppet& pare
   const pid_t number = who.ns_tid != 0 ? who.ns_tid : who.tid;
   parasite::Program collect;
   collect.call(format("collect {}", who.name), SYS_wait4, {number, 0, __WALL, 0}, parasite::exactly(number));
+  const auto set = collect.value(std::uint64_t{1} << (SIGCHLD - 1));
+  const auto now = collect.zeros(sizeof(timespec));
+  collect.call("drop the signal of its end", SYS_rt_sigtimedwait, {set, 0, now, 8}, parasite::ok_or(EAGAIN));
   TRY(yard_->run(parent, collect));
   return {};
 }

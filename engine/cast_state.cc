@@ -28,7 +28,8 @@ Result<> Cast::install_files() {
     if (actor.image->alive() && !(actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
   for (Actor& actor : actors_)
     if (actor.image->alive() && (actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
-  return files_->refill();
+  TRY(files_->refill());
+  return take_locks();
 }
 
 namespace {

@@ -186,6 +186,7 @@ Result<> Checkpoint::stop() {
 Result<> Checkpoint::identify() {
   TRY(identify_shared(stopped_->tree));
   namespaces_ = TRY(NamespacesDump::identify(*context_));
+  context_->namespaces = &*namespaces_;
   context_->network_id = namespaces_->ids_of(stopped_->tree.root()).net;
   context_->outside_network_id = namespaces_->outside().net;
   return {};

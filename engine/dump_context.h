@@ -11,6 +11,7 @@
 
 namespace dormouse::engine {
 
+class NamespacesDump;
 class PageTracking;
 
 struct DumpContext {
@@ -22,6 +23,7 @@ struct DumpContext {
   PageTracking* tracking = nullptr;  // null: nobody asks which pages were written
   // Numbers of the network namespaces of the root task and of the engine (NamespaceIds).
   std::uint32_t network_id = 0, outside_network_id = 0;
+  const NamespacesDump* namespaces = nullptr;  // null: nobody has looked at them
 };
 
 }  // namespace dormouse::engine

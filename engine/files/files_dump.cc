@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "engine/files/file_locks.h"
 #include "engine/files/identity.h"
 #include "engine/files/memfd.h"
 #include "engine/files/open_file.h"
@@ -43,6 +44,7 @@ struct FilesDump::State {
   std::unique_ptr<FilesSaver> saver;
   FileKinds kinds = all_file_kinds();
   OpenFileSet identities = {};
+  LocksDump locks{context};
   // Paths saved for something else than a descriptor: by device, inode, mount, flags and name.
   using PathKey = std::tuple<std::uint64_t, std::uint64_t, int, std::uint32_t, std::string>;
   std::map<PathKey, std::uint32_t> paths = {};
@@ -82,11 +84,6 @@ Result<std::uint32_t> FilesDump::State::save_carried(Fd descriptor, const Task& 
 }
 
 Result<> FilesDump::State::save_descriptor(const OpenFile& file, pb::fdinfo_entry& record) {
-  // Losing a lock without a word would let two have what only one may.
-  for (const std::string& line : file.info.rest)
-    if (line.starts_with("lock:"))
-      return fail(file.failed(Error::unsupported("holds a lock on the file, which cannot be saved yet")
-                                  .remedy("release it before the checkpoint")));
   const auto [known, is_new] =
       TRY_OR(identities.find_or_add(file, saver->next_id()), file.failed(std::move(e)));
   if (is_new) {
@@ -95,6 +92,8 @@ Result<> FilesDump::State::save_descriptor(const OpenFile& file, pb::fdinfo_entr
     TRY(kind->save(file, known->id, *saver));
     known->type = kind->type();
   }
+  // Losing a lock without a word would let two have what only one may.
+  TRY(locks.note(file, known->id));
   record.set_id(known->id);
   record.set_flags(file.close_on_exec ? FD_CLOEXEC : 0);
   // UND: an earlier descriptor of the same open file has already become a blocker.
@@ -146,7 +145,7 @@ Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& 
 
 Result<> FilesDump::save_in_flight() {
   for (const auto& kind : state_->kinds) TRY(kind->save_in_flight(*state_->saver));
-  return {};
+  return state_->locks.finish();
 }
 bool FilesDump::holds_memory(std::uint64_t inode, bool huge) const { return state_->memfds().has_saved(inode, huge); }
 

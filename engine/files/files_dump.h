@@ -25,7 +25,7 @@ class FilesDump {
   // the context's blockers, and the rest is still examined. The task must be stopped.
   [[nodiscard]] Result<> save_table(const Task& task);
 
-  // After the last table: what is in no table, but on its way inside of sockets.
+  // After the last table: what is in no table, but on its way inside of sockets; then the locks of all files.
   [[nodiscard]] Result<> save_in_flight();
 
   // A file that a task refers to without a descriptor: its executable, working directory, root, a

@@ -10,6 +10,7 @@
 #include "engine/files/terminals.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/terminals.pb.h"
+#include "kernel/file.h"
 
 namespace dormouse::engine {
 
@@ -76,6 +77,15 @@ Result<> FilesRestore::adopt(std::uint32_t file_id, Fd file) {
   return {};
 }
 
+Result<> FilesRestore::set_owner_again(std::uint32_t file_id) {
+  const auto* const entry = TRY(state_->opener->path_entry(file_id));
+  const int fd = TRY(open(file_id));
+  ::f_owner_ex nobody{F_OWNER_PID, 0};
+  TRY(sys::fcntl_pointer(fd, F_SETOWN_EX, &nobody));
+  TRY(sys::fcntl(fd, F_SETSIG, static_cast<long>(entry->fown().signum())));
+  return state_->opener->set_owner_and_flags(fd, entry->fown(), entry->flags());
+}
+
 Result<Fd> FilesRestore::open_as(std::uint32_t file_id, std::uint32_t flags) {
   const pb::file_entry& record = *TRY(state_->record(file_id));
   FileKind* const kind = TRY(state_->kind_of(record));
@@ -100,6 +110,7 @@ Result<> FilesRestore::refill() {
   state->opener->set_file_lookup([state](std::uint32_t id) { return state->open(id); });
   for (const auto& kind : state_->kinds) TRY(kind->open_in_flight(*state_->opener));
   for (const auto& kind : state_->kinds) TRY(kind->refill(*state_->opener));
+  state_->opener->dismiss_former_processes();
   return {};
 }
 

@@ -60,6 +60,10 @@ class FilesRestore {
   // first open().
   [[nodiscard]] Result<> adopt_terminal_master(std::uint32_t index, Fd master);
 
+  // Who gets signals about an open file and which ones, as saved, whatever has become of it: taking a lease makes its
+  // taker the owner. For files with a path.
+  [[nodiscard]] Result<> set_owner_again(std::uint32_t file_id);
+
   // Both ends filled: puts saved pipe and fifo contents back. After all open() calls.
   [[nodiscard]] Result<> refill();
 

@@ -97,7 +97,9 @@ Result<> FilesOpener::load_remaps() {
     Remap remap{entry.has_remap_type() ? entry.remap_type() : pb::LINKED, entry.remap_id()};
     if (!entry.has_remap_type() && (remap.id & kOldGhostBit) != 0)
       remap = {pb::GHOST, remap.id & ~kOldGhostBit};
-    remaps_[entry.orig_id()] = remap;
+    // A remap of the reference engine stands for all files of its process.
+    if (remap.type == pb::PROCFS) former_.note(TRY(path_entry(entry.orig_id()))->name(), static_cast<pid_t>(remap.id));
+    else remaps_[entry.orig_id()] = remap;
   }
   return {};
 }
@@ -150,6 +152,7 @@ Result<Fd> FilesOpener::external(const pb::reg_file_entry& entry) const {
 Result<Fd> FilesOpener::locate(const pb::reg_file_entry& entry) {
   auto find = [&]() -> Result<Fd> {
     if (entry.ext()) return external(entry);
+    TRY(former_.appear_for(entry.name(), root_task(), pid_lookup_));
     const auto remap = remaps_.find(entry.id());
     if (remap == remaps_.end()) {
       const std::uint64_t follow = S_ISLNK(entry.mode()) ? O_NOFOLLOW : 0;
@@ -159,7 +162,7 @@ Result<Fd> FilesOpener::locate(const pb::reg_file_entry& entry) {
       case pb::GHOST: return ghost(entry, remap->second.id);
       case pb::LINKED: return locate_linked(entry, remap->second.id);
       default:
-        return fail(Error::unsupported("it is a file in /proc of a process that was gone at the checkpoint"));
+        return fail(Error::corrupt(format("the way to find it, {}, is none that is known", remap->second.type)));
     }
   };
   const std::string object = format("file {}", entry.name());

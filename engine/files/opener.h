@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/files/former_process.h"
 #include "engine/files/owner.h"
 #include "engine/files/user_maps.h"
 #include "engine/restore_context.h"
@@ -60,7 +61,8 @@ class FilesOpener {
 
   // The root task: its network namespace is where sockets are made, its user namespace says who owns what.
   [[nodiscard]] Result<> set_root_task(pid_t pid);
-  int network() const { return root_task_.get(); }  // a pidfd
+  int root_task() const { return root_task_.get(); }  // a pidfd
+  int network() const { return root_task_.get(); }
   uid_t uid_outside(uid_t uid) const { return ids_.uids.outside(uid); }
   gid_t gid_outside(gid_t gid) const { return ids_.gids.outside(gid); }
   pid_t pid_of(pid_t ns_pid) const { return pid_lookup_ ? pid_lookup_(ns_pid) : 0; }
@@ -69,6 +71,8 @@ class FilesOpener {
   void set_pid_lookup(PidLookup lookup) { pid_lookup_ = std::move(lookup); }
   // The restore succeeded: names that --link-remap made for the checkpoint are removed.
   void remove_links();
+  // Everything is open: processes that were there for their files of /proc only end again.
+  void dismiss_former_processes() { former_.vanish(); }
 
  private:
   FilesOpener(const RestoreContext& context, Fd root);
@@ -85,6 +89,7 @@ class FilesOpener {
   Fd root_;
   std::map<std::uint32_t, Remap> remaps_;  // by file id
   std::map<std::uint32_t, Fd> ghosts_;     // by number; O_PATH
+  FormerProcesses former_;
   PidLookup pid_lookup_;
   FileLookup file_lookup_;
   Fd root_task_;

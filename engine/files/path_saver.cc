@@ -7,6 +7,7 @@
 #include "engine/files/build_id.h"
 #include "engine/files/ghost_file.h"
 #include "engine/files/open_file.h"
+#include "engine/files/proc_path.h"
 #include "engine/files/saver.h"
 #include "engine/mounts/mount_table.h"
 #include "images/schema/files.pb.h"
@@ -51,12 +52,13 @@ bool may_hold_programs(std::int64_t fs_type) {
 }
 
 // How restore recognises that a file was replaced meanwhile.
-void add_fingerprint(const OpenFile& file, pb::reg_file_entry* entry) {
+Result<> add_fingerprint(const OpenFile& file, FilesSaver& saver, pb::reg_file_entry* entry) {
   entry->set_mode(file.stat.st_mode);
-  if (!size_matters(file)) return;
+  if (!size_matters(file)) return {};
   entry->set_size(static_cast<std::uint64_t>(file.stat.st_size));
-  if (!may_hold_programs(file.fs_type)) return;
+  if (!may_hold_programs(file.fs_type) || TRY(saver.reading_breaks_lease(file.stat))) return {};
   for (const std::uint32_t word : build_id_of(file.fd.get(), entry->size())) entry->add_build_id(word);
+  return {};
 }
 
 Error outside(const OpenFile& file) {
@@ -64,13 +66,6 @@ Error outside(const OpenFile& file) {
       format("was opened outside the container's mounts (mount {} is not among them)", file.mount_id),
       format("redirect it to /dev/null or a pipe, or name it with --external file[{:x}:{:x}]",
              file.mount_id, file.stat.st_ino));
-}
-
-// "/proc/12/…" of a process that is gone can not be opened again.
-Result<> check_proc_path(const OpenFile& file, int root) {
-  if (auto found = sys::fstatat(root, below_root(file.link), AT_SYMLINK_NOFOLLOW); !found)
-    return fail(file.blocked("belongs to a process that is gone", "close it before the checkpoint"));
-  return {};
 }
 
 }  // namespace
@@ -104,7 +99,7 @@ Result<> PathSaver::save(const OpenFile& file, std::uint32_t id, std::uint64_t p
     entry->set_name(TRY(lasting_path(file, id, saver)));
     if (saver.has_own_mounts()) entry->set_mnt_id(file.mount_id);
   }
-  add_fingerprint(file, entry);
+  TRY(add_fingerprint(file, saver, entry));
   return saver.write(record);
 }
 
@@ -115,8 +110,8 @@ Result<std::string> PathSaver::lasting_path(const OpenFile& file, std::uint32_t 
     return fail(file.blocked("has no path", "close it before the checkpoint"));
   const std::string bare = without_deleted_mark(file.link);
   if (file.fs_type == PROC_SUPER_MAGIC) {
-    TRY(check_proc_path(file, saver.root()));
-    return file.link;
+    if (const pid_t gone = TRY(former_owner(file, bare, saver)); gone != 0) TRY(remap_to_process(gone, id, saver));
+    return bare;
   }
   // The kernel makes and removes these nodes itself.
   if (file.fs_type == DEVPTS_SUPER_MAGIC) return bare;
@@ -148,6 +143,9 @@ Result<> PathSaver::remap_to_ghost(const OpenFile& file, const std::string& path
     return fail(file.blocked(
         format("is deleted, and its {} bytes exceed the limit of {} for deleted files", occupied, limit),
         format("raise the limit: --ghost-limit {}", occupied)));
+  if (TRY(saver.reading_breaks_lease(file.stat)))
+    return fail(file.blocked("is deleted and leased, and reading it would break the lease",
+                             "give the lease up before the checkpoint"));
   const auto [ghost, is_new] =
       ghosts_.try_emplace({file.stat.st_dev, file.stat.st_ino}, static_cast<std::uint32_t>(ghosts_.size() + 1));
   if (is_new) {
@@ -199,6 +197,14 @@ Result<> PathSaver::remap_to_link(const OpenFile& file, const std::string& path,
   remap.set_orig_id(id);
   remap.set_remap_id(link_id);
   remap.set_remap_type(pb::LINKED);
+  return write_remap(remap, saver);
+}
+
+Result<> PathSaver::remap_to_process(pid_t pid, std::uint32_t id, FilesSaver& saver) {
+  pb::remap_file_path_entry remap;
+  remap.set_orig_id(id);
+  remap.set_remap_id(static_cast<std::uint32_t>(pid));
+  remap.set_remap_type(pb::PROCFS);
   return write_remap(remap, saver);
 }
 

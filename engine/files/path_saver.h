@@ -2,8 +2,11 @@
 // mapped files say where they are.
 //
 // A path only helps if it still leads to the file. A file that was deleted while open is saved whole
-// (a ghost file); one that merely lost this name can be given another (--link-remap).
+// (a ghost file); one that merely lost this name can be given another (--link-remap). Files of /proc of a process that
+// is gone say which process it was.
 #pragma once
+
+#include <sys/types.h>
 
 #include <cstdint>
 #include <map>
@@ -47,6 +50,7 @@ class PathSaver {
                           FilesSaver& saver);
   Result<> remap_to_link(const OpenFile& file, const std::string& path, std::uint32_t id,
                          FilesSaver& saver);
+  Result<> remap_to_process(pid_t pid, std::uint32_t id, FilesSaver& saver);
   Result<> write_remap(const pb::remap_file_path_entry& remap, FilesSaver& saver);
 
   struct Link {

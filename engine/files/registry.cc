@@ -8,6 +8,8 @@
 #include "engine/files/fifo.h"
 #include "engine/files/inotify.h"
 #include "engine/files/memfd.h"
+#include "engine/files/namespace_file.h"
+#include "engine/files/pidfd.h"
 #include "engine/files/pipe.h"
 #include "engine/files/regular_file.h"
 #include "engine/files/signalfd.h"
@@ -35,6 +37,8 @@ FileKinds all_file_kinds() {
   kinds.push_back(std::make_unique<TimerFile>());
   kinds.push_back(std::make_unique<EpollFile>());
   kinds.push_back(std::make_unique<InotifyFile>());
+  kinds.push_back(std::make_unique<PidFile>());
+  kinds.push_back(std::make_unique<NamespaceFile>());
   kinds.push_back(std::make_unique<UnixSocketFile>());
   return kinds;
 }

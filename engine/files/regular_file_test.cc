@@ -181,18 +181,6 @@ TEST_F(RegularFileTest, ExternalFilesNeedADescriptor) {
   EXPECT_EQ(read_rest(must(reopen(5))), "abc");
 }
 
-TEST_F(RegularFileTest, FilesOfEndedProcessesAreRefused) {
-  add_child([&] {
-    const pid_t ended = ::fork();
-    if (ended == 0) ::pause();
-    open_at(format("/proc/{}/status", ended), O_RDONLY, 5);
-    ::kill(ended, SIGKILL);
-    ::waitpid(ended, nullptr, 0);
-  });
-  EXPECT_FALSE(dump());
-  EXPECT_THAT(blockers(), ElementsAre(AllOf(HasSubstr("descriptor 5 -> /proc/"), HasSubstr("process that is gone"))));
-}
-
 TEST_F(RegularFileTest, FilesOutsideTheMountsAreRefused) {
   // On a file system that is mounted nowhere.
   const auto context = sys::fsopen("tmpfs");

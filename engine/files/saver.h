@@ -29,7 +29,7 @@ class FilesSaver {
  public:
   static Result<std::unique_ptr<FilesSaver>> create(DumpContext& context, const MountTable& mounts);
 
-  DumpContext& context() { return context_; }
+  DumpContext& context() const { return context_; }
   const CheckpointOptions& options() const { return context_.options; }
   const MountTable& mounts() const { return mounts_; }
   // Root directory of the root task's mount namespace.
@@ -57,6 +57,8 @@ class FilesSaver {
   PathSaver& paths() { return paths_; }
   // Memory whose pages are still to be saved.
   std::vector<MemoryObject>& memory_objects() { return memory_objects_; }
+  // Whether opening the file for reading may break a lease that somebody has on it.
+  Result<bool> reading_breaks_lease(const struct stat& file);
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();
@@ -75,6 +77,7 @@ class FilesSaver {
   std::vector<MemoryObject> memory_objects_;
   CarriedSaver save_carried_;
   UserMaps ids_;
+  std::optional<std::vector<std::uint64_t>> leased_;  // inodes; read on first use
 };
 
 }  // namespace dormouse::engine

@@ -20,8 +20,6 @@ struct Explanation {
 constexpr Explanation kByLink[] = {
     {"socket:", "is a socket, which is not supported yet"},
     {"anon_inode:[fanotify]", "is a fanotify group, which is not supported yet"},
-    {"anon_inode:[pidfd]", "is a pidfd, which is not supported yet"},
-    {"pidfd:", "is a pidfd, which is not supported yet"},
     {"anon_inode:[io_uring]", "is an io_uring instance, whose requests in flight cannot be saved"},
     {"anon_inode:[perf_event]", "is a performance counter, whose state the kernel does not tell"},
     {"anon_inode:[userfaultfd]", "is a userfaultfd, whose pending faults cannot be saved"},
@@ -29,8 +27,6 @@ constexpr Explanation kByLink[] = {
     {"anon_inode:seccomp notify", "is a seccomp listener, whose pending notifications cannot be saved"},
     {"anon_inode:[fscontext]", "is a file system being set up, which cannot be saved"},
     {"anon_inode:", "is a kernel object of a kind that cannot be saved"},
-    {"mnt:", "is a mount namespace, which is not supported yet"},
-    {"net:", "is a network namespace, which is not supported yet"},
     {"/dmabuf", "is memory of a device, which cannot be saved"},
 };
 

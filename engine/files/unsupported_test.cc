@@ -27,7 +27,7 @@ TEST_F(UnsupportedTest, AllOfThemAreToldAtOnceWithOwnerAndRemedy) {
   EXPECT_THAT(blockers(), ElementsAre(AllOf(HasSubstr("descriptor 5 -> socket:["), HasSubstr(owner),
                                             HasSubstr("socket"), HasSubstr("close it before")),
                                       AllOf(HasSubstr("descriptor 7 -> net:["), HasSubstr(owner),
-                                            HasSubstr("network namespace"))));
+                                            HasSubstr("net namespace"))));
 }
 
 TEST(UnsupportedFile, DevicesAreNamedByNumber) {

@@ -17,6 +17,7 @@
 #include "engine/mounts/gzip_writer.h"
 #include "engine/mounts/tar_writer.h"
 #include "kernel/file.h"
+#include "kernel/proc/locks.h"
 
 namespace dormouse::engine {
 
@@ -27,8 +28,9 @@ constexpr std::size_t kBufferBytes = 256 << 10;
 
 class Saver {
  public:
-  Saver(const MapId& map_uid, const MapId& map_gid, Log& log, TarWriter& tar)
-      : map_uid_(map_uid), map_gid_(map_gid), log_(log), tar_(tar) {}
+  // `leased`: inodes that are not to be opened.
+  Saver(const MapId& map_uid, const MapId& map_gid, Log& log, TarWriter& tar, std::vector<std::uint64_t> leased)
+      : map_uid_(map_uid), map_gid_(map_gid), log_(log), tar_(tar), leased_(std::move(leased)) {}
 
   // `path` ends with a slash.
   [[nodiscard]] Result<> directory(int fd, const std::string& path) {
@@ -92,6 +94,9 @@ class Saver {
       const auto [first, fresh] = seen_.try_emplace(stat.st_ino, path + name);
       if (!fresh) return hard_link(stat, path + name, first->second);
     }
+    if (S_ISREG(stat.st_mode) && std::ranges::find(leased_, stat.st_ino) != leased_.end())
+      return fail(Error::unsupported("has a lease on it, which reading the file would break")
+                      .remedy("give the lease up before the checkpoint"));
     if (S_ISREG(stat.st_mode)) return regular(parent, name, path + name);
     TarMember file = member(stat, path + name, format("{}/{}", own_path(parent), name));
     if (S_ISLNK(stat.st_mode)) file.link = TRY(sys::readlinkat(parent, name));
@@ -153,6 +158,7 @@ class Saver {
   const MapId& map_gid_;
   Log& log_;
   TarWriter& tar_;
+  const std::vector<std::uint64_t> leased_;
   std::map<ino_t, std::string> seen_;  // files with several links
   std::unique_ptr<std::byte[]> buffer_;
 };
@@ -165,7 +171,8 @@ Result<> save_tmpfs(int root, const MapId& map_uid, const MapId& map_gid, Log& l
   TarWriter tar([&](std::span<const std::byte> bytes) { return gzip.write(bytes); });
   // A descriptor of our own: listing moves the position.
   const Fd fd = TRY(sys::openat(root, ".", O_RDONLY | O_DIRECTORY | O_NOATIME));
-  TRY(Saver(map_uid, map_gid, log, tar).directory(fd.get(), "./"));
+  auto leased = TRY(proc::parse_leases_against_reading(TRY(sys::read_file(AT_FDCWD, "/proc/locks"))));
+  TRY(Saver(map_uid, map_gid, log, tar, std::move(leased)).directory(fd.get(), "./"));
   TRY(tar.finish());
   return gzip.finish();
 }

@@ -34,7 +34,9 @@ std::uint32_t object_id(const ImageTask& task, std::uint64_t kind) {
 
 class Planner {
  public:
-  explicit Planner(const Image& image) : image_(image), tasks_(image.tasks) {}
+  // `by_age`: nobody was born into the session of a leader with a higher number. So it is unless numbers had
+  // started from the beginning again.
+  Planner(const Image& image, bool by_age) : image_(image), tasks_(image.tasks), by_age_(by_age) {}
   Result<Family> plan(bool shell_job);
 
  private:
@@ -50,7 +52,12 @@ class Planner {
   std::optional<std::size_t> find_giver(std::size_t child) const;
   Result<bool> make_stand_in(std::size_t child);
   bool leads(std::size_t index) const { return tasks_[index].tree.sid() == tasks_[index].tree.pid(); }
+  // By birth: who is adopted by an ancestor stays below its midwife until all are born.
   bool descends(std::size_t from, std::size_t of) const;
+  void born_of(std::size_t index, std::size_t giver);
+  void bear_child(std::size_t parent, std::size_t child);
+  bool is_complete(std::uint32_t session) const;
+  bool drop_wish();
   // What two tasks have in common.
   std::uint64_t common(std::size_t one, std::size_t other) const;
   // What the task shares with somebody who is born already.
@@ -61,12 +68,13 @@ class Planner {
 
   const Image& image_;
   const std::vector<ImageTask>& tasks_;
+  const bool by_age_;
   Family family_;
   std::vector<std::vector<std::size_t>> offspring_;          // by parent: all children
   std::vector<std::optional<std::uint32_t>> wanted_;         // the session to be born in; none: any
   std::vector<std::uint32_t> born_session_;
   std::vector<bool> is_born_;
-  std::vector<std::size_t> depth_;
+  std::vector<std::size_t> born_of_, depth_;                 // in the tree of births
   std::map<std::uint32_t, std::size_t> index_;               // by pid
   std::map<std::uint32_t, std::vector<std::size_t>> born_by_session_;
   std::set<std::pair<std::uint64_t, std::uint32_t>> born_objects_;  // kind, number
@@ -81,12 +89,12 @@ void Planner::link() {
   born_session_.resize(count);
   is_born_.resize(count);
   depth_.resize(count);
+  born_of_.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
     index_[tasks_[i].tree.pid()] = i;
     if (i == 0) continue;
     const std::size_t parent = index_.at(tasks_[i].tree.ppid());
     family_.members[i].parent = parent;
-    depth_[i] = depth_[parent] + 1;
     offspring_[parent].push_back(i);
   }
 }
@@ -105,6 +113,7 @@ void Planner::wish_for_sessions() {
     const std::size_t parent = family_.members[i].parent;
     if (!leads(i)) wanted_[i] = tasks_[i].tree.sid();
     if (!wanted_[i] || parent == 0 || !leads(parent) || *wanted_[i] == tasks_[parent].tree.sid()) continue;
+    if (by_age_ && *wanted_[i] > tasks_[parent].tree.pid()) continue;
     const std::uint32_t grandparents = tasks_[family_.members[parent].parent].tree.sid();
     if (!wanted_[parent] || *wanted_[i] == grandparents) wanted_[parent] = wanted_[i];
   }
@@ -125,8 +134,13 @@ std::uint64_t Planner::found_by_others(std::size_t index) const {
 }
 
 bool Planner::descends(std::size_t from, std::size_t of) const {
-  while (depth_[from] > depth_[of]) from = family_.members[from].parent;
+  while (depth_[from] > depth_[of]) from = born_of_[from];
   return from == of;
+}
+
+void Planner::born_of(std::size_t index, std::size_t giver) {
+  born_of_[index] = giver;
+  depth_[index] = depth_[giver] + 1;
 }
 
 bool Planner::bears_itself(std::size_t parent, std::size_t child) const {
@@ -146,6 +160,13 @@ void Planner::register_born(std::size_t index, std::uint64_t shares) {
   born_by_session_[tasks_[index].tree.sid()].push_back(index);
 }
 
+void Planner::bear_child(std::size_t parent, std::size_t child) {
+  born_session_[child] = wanted_[child].value_or(tasks_[parent].tree.sid());
+  family_.members[parent].children.push_back(child);
+  born_of(child, parent);
+  register_born(child, common(parent, child));
+}
+
 // The task is born: so are all whom it bears itself, and whom they do.
 void Planner::bear(std::size_t index) {
   std::vector<std::size_t> next{index};
@@ -157,10 +178,7 @@ void Planner::bear(std::size_t index) {
         pending_.push_back(child);
         continue;
       }
-      const std::uint32_t sid = tasks_[parent].tree.sid();
-      born_session_[child] = wanted_[child].value_or(sid);
-      family_.members[parent].children.push_back(child);
-      register_born(child, common(parent, child));
+      bear_child(parent, child);
       next.push_back(child);
     }
   }
@@ -193,12 +211,18 @@ void Planner::record_adoption(std::size_t child, bool by_stand_in, std::size_t g
   all.back().shares |= shares;
   family_.members[child].born = BornWhen::kAdopted;
   born_session_[child] = wanted_[child].value_or(by_stand_in ? family_.stand_ins[giver].pid : tasks_[giver].tree.sid());
+  born_of(child, by_stand_in ? family_.stand_ins[giver].parent : giver);
   register_born(child, shares);
   bear(child);
 }
 
 bool Planner::adopt(std::size_t child) {
   const std::size_t parent = family_.members[child].parent;
+  if (bears_itself(parent, child)) {  // by now
+    bear_child(parent, child);
+    bear(child);
+    return true;
+  }
   if (wanted_[child] && found_by_others(child) == 0) {
     for (std::size_t i = 0; i < family_.stand_ins.size(); ++i) {
       const StandIn& stand_in = family_.stand_ins[i];
@@ -213,8 +237,17 @@ bool Planner::adopt(std::size_t child) {
   return true;
 }
 
-// Orphans go to ancestors. All who have adopted from one session are therefore ancestors of each other, unless
-// one of them was adopted later: the stand-in is born of the lowest.
+// Whether it is known of all members of the session of whom they will be born.
+bool Planner::is_complete(std::uint32_t session) const {
+  for (std::size_t i = 1; i < tasks_.size(); ++i) {
+    const std::size_t parent = family_.members[i].parent;
+    if (!is_born_[i] && wanted_[i] == session && !is_born_[parent] && wanted_[parent] != session) return false;
+  }
+  return true;
+}
+
+// Orphans go to ancestors: all who have adopted from one session were ancestors of each other then, and are in
+// the tree of births. The stand-in is born of the lowest.
 Result<bool> Planner::make_stand_in(std::size_t child) {
   if (!wanted_[child] || *wanted_[child] == 0) return false;
   const std::uint32_t session = *wanted_[child];
@@ -228,6 +261,17 @@ Result<bool> Planner::make_stand_in(std::size_t child) {
   }
   family_.stand_ins.push_back({session, true, lowest});
   return true;
+}
+
+// A leader that cannot be born where its children need it is born where its parent is; some other way may be
+// found for the children.
+bool Planner::drop_wish() {
+  for (const std::size_t child : pending_) {
+    if (!leads(child) || !wanted_[child]) continue;
+    wanted_[child].reset();
+    return true;
+  }
+  return false;
 }
 
 Error Planner::no_way(std::size_t child) const {
@@ -251,7 +295,10 @@ Result<> Planner::adopt_all() {
       else
         pending_.push_back(child);
     }
+    for (std::size_t i = 0; i < pending_.size() && !any; ++i)
+      if (wanted_[pending_[i]] && is_complete(*wanted_[pending_[i]])) any = TRY(make_stand_in(pending_[i]));
     for (std::size_t i = 0; i < pending_.size() && !any; ++i) any = TRY(make_stand_in(pending_[i]));
+    any = any || drop_wish();
     if (!any) return fail(no_way(pending_.front()));
   }
   return {};
@@ -299,6 +346,11 @@ Result<Family> Planner::plan(bool shell_job) {
 
 }  // namespace
 
-Result<Family> plan_family(const Image& image, bool shell_job) { return Planner(image).plan(shell_job); }
+Result<Family> plan_family(const Image& image, bool shell_job) {
+  Result<Family> likely = Planner(image, true).plan(shell_job);
+  if (likely) return likely;
+  Result<Family> unlikely = Planner(image, false).plan(shell_job);
+  return unlikely ? std::move(unlikely) : std::move(likely);
+}
 
 }  // namespace dormouse::engine

@@ -3,8 +3,9 @@
 // Usually a parent gives birth to its children itself. A task whose parent has never been in its session (or
 // does not share with it what another task does) has lost its first parent and was adopted by an ancestor, and
 // that is how it comes back: a member of the session below its parent gives birth to a midwife, the midwife to
-// the task, and when the midwife ends the task becomes its parent's. Leaders that are gone and whose number is
-// still in use have a stand-in until the end of the births.
+// the task, and when the midwife ends the task becomes its parent's. Midwives end when all are born, the last one
+// first: each of them is below the parent until then, whoever has moved up in between. Leaders that are gone and
+// whose number is still in use have a stand-in until the end of the births.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +50,7 @@ struct StandIn {
 struct Adoption {
   bool by_stand_in = false;
   std::size_t giver = 0;     // of the midwife: a member, or a stand-in
-  std::size_t parent = 0;    // member; becomes child subreaper for the moment
+  std::size_t parent = 0;    // member; child subreaper at the moment when the midwife ends
   std::vector<std::size_t> children;
   std::uint64_t shares = 0;  // of the midwife with its giver
 };

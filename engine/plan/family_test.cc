@@ -122,6 +122,39 @@ TEST_F(PlanFamily, AdoptersWhoAreNoAncestorsOfEachOtherAreRefused) {
   EXPECT_THAT(refusal(), HasSubstr("session 9"));
 }
 
+// 4 was below 2 when it bore the leader of session 9, of which 3 is left to 2; then it was adopted by 1.
+TEST_F(PlanFamily, WhoMovedUpLaterIsBornBelowThoseWhoAdoptedFromIt) {
+  add({1, 0, 1, 1});
+  add({2, 1, 2, 2});
+  add({3, 2, 9, 9});
+  add({4, 1, 2, 2});
+  add({5, 4, 9, 9});
+  const Family family = plan();
+  ASSERT_EQ(family.stand_ins.size(), 1u);
+  EXPECT_EQ(family.stand_ins[0].parent, 3u);
+  ASSERT_EQ(family.adoptions.size(), 3u);
+  EXPECT_EQ(family.adoptions[0].parent, 0u);  // ends last
+}
+
+// 69 was born of 68 and bore 70 and 72; 74 was born of 72, which was below 68 then, and bore 75 and 77.
+TEST_F(PlanFamily, NobodyIsBornIntoTheSessionOfSomebodyYounger) {
+  add({66, 0, 66, 66});
+  add({67, 66, 67, 67});
+  add({68, 67, 68, 68});
+  add({72, 67, 72, 72});
+  add({70, 68, 69, 69});
+  add({77, 68, 74, 74});
+  add({73, 72, 69, 69});
+  add({75, 72, 74, 74});
+  const Family family = plan();
+  ASSERT_EQ(family.stand_ins.size(), 2u);
+  EXPECT_EQ(family.stand_ins[0].pid, 69u);
+  EXPECT_EQ(family.stand_ins[0].parent, 2u);
+  EXPECT_EQ(family.stand_ins[1].pid, 74u);
+  EXPECT_EQ(family.stand_ins[1].parent, 3u);
+  EXPECT_EQ(family.members[6].born, BornWhen::kEmpty);  // before 72 leads
+}
+
 TEST_F(PlanFamily, AGroupWithoutLeaderHasAStandInOfItsSession) {
   add({1, 0, 1, 1});
   add({2, 1, 2, 2});

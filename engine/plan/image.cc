@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "engine/files/file_locks.h"
 #include "engine/ipc/aio_ring.h"
 #include "engine/memory/memory_attributes.h"
 #include "engine/memory/vma_kind.h"
@@ -249,6 +250,17 @@ Result<> load_exit_signals(const images::InputDirectory& in, Image& image) {
   return {};
 }
 
+Result<> load_locks(const images::InputDirectory& in, Image& image) {
+  if (!in.exists(images::kFileLocks)) return {};
+  auto reader = TRY(in.reader(images::kFileLocks));
+  pb::file_lock_entry lock;
+  while (TRY(reader.next(lock))) {
+    TRY(check_lock(lock, image));
+    image.locks.push_back(lock);
+  }
+  return {};
+}
+
 // Images that are not a whole checkpoint say so themselves, if they are ours.
 Result<> check_completeness(const images::InputDirectory& in) {
   const images::ManifestInfo* info = in.info();
@@ -289,6 +301,7 @@ Result<Image> load_image(images::Chain& chain) {
     return fail(Error::unsupported("the root task is a zombie").object("pstree.img"));
   TRY(load_mounts(in, image));
   TRY(load_exit_signals(in, image));
+  TRY(load_locks(in, image));
   if (in.exists(images::kCgroup)) TRY(in.read(images::kCgroup, std::nullopt, image.cgroups.emplace()));
   if (in.exists(images::kSeccomp)) TRY(in.read(images::kSeccomp, std::nullopt, image.seccomp.emplace()));
   return image;

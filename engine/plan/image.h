@@ -58,6 +58,7 @@ struct Image {
   std::map<std::uint32_t, pb::memfd_inode_entry> memfds;     // by inode_id
   std::map<std::uint64_t, ImageSegment> segments;            // by id; of the root task's IPC namespace
   std::vector<PageFileName> page_files;                      // what PageRun::file counts
+  std::vector<pb::file_lock_entry> locks;                    // on files; of descriptors that are there
   std::vector<pb::mnt_entry> mounts;                         // of the root task's mount namespace
   std::map<std::uint32_t, int> exit_signals;                 // by pid, where it is not SIGCHLD; 0: none
   std::optional<pb::cgroup_entry> cgroups;

@@ -4,6 +4,7 @@ victim of a refused dump is as it was, and a refused restore leaves nothing behi
 
   refusals.py --scratch DIRECTORY TEST      one of the functions below, without "test_"."""
 import ctypes
+import fcntl
 import os
 import pathlib
 import shutil
@@ -62,11 +63,11 @@ def dump(man, images, *arguments):
     return [pid for pid, _ in dumped]
 
 
-def _unsupported(scratch, name, *mentioned):
-    man = start(refused(name), scratch / "victim")
+def _unsupported(scratch, name, *mentioned, flavour="host", arguments=()):
+    man = start(refused(name), scratch / "victim", flavour)
     if man.verdict():
         return man.verdict()
-    dump_is_refused(man, scratch / "images", *mentioned)
+    dump_is_refused(man, scratch / "images", *mentioned, arguments=arguments)
     expect_pass(man)
 
 
@@ -96,6 +97,42 @@ def test_memory_of_a_userfaultfd(scratch):
 
 def test_secret_memory(scratch):
     return _unsupported(scratch, "secret_memory", ("mapping", "secret memory"), ("descriptor 3", "secret memory"))
+
+
+def test_pidfd_of_an_outsider(scratch):
+    return _unsupported(scratch, "pidfd_of_outsider", ("descriptor 3", f"is of process {os.getpid()}, which is not among the tasks"))
+
+
+def test_proc_file_of_an_outsider(scratch):
+    return _unsupported(scratch, "proc_file_of_outsider", ("descriptor 3", f"is of process {os.getpid()}, which is not among the tasks"))
+
+
+def test_proc_file_of_a_thread_that_is_gone(scratch):
+    return _unsupported(scratch, "proc_file_of_thread", ("descriptor 3", "does not have any more"))
+
+
+def test_namespace_of_nobody(scratch):
+    return _unsupported(scratch, "namespace_of_nobody", ("descriptor 3", "uts namespace that none of the tasks lives in"))
+
+
+def test_lock_without_file_locks(scratch):
+    return _unsupported(scratch, "locked_file", ("descriptor 3", "lock on the file", "--file-locks"))
+
+
+def test_leased_file_in_tmpfs(scratch):
+    return _unsupported(scratch, "leased_file_in_tmpfs", ("leased", "has a lease on it"), flavour="namespaces",
+                        arguments=["--file-locks"])
+
+
+def test_lock_that_is_taken(scratch):
+    """Somebody else locks the file before the restore: it is named, nothing is left, and later it works."""
+    man = start(refused("locked_file"), scratch / "victim")
+    images = scratch / "images"
+    dump(man, images, "--file-locks")
+    with open(man.directory / "data", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        restore_is_refused(man, images, (str(man.directory / "data"), "somebody else"), arguments=[*man.restore_arguments, "--file-locks"])
+    restore_and_pass(man, images, "--file-locks")
 
 
 def test_socket_to_outside(scratch):

@@ -114,11 +114,19 @@ class _Numbers:
         self.seen = {}
 
     def name(self, text):
-        found = re.fullmatch(r"(pipe|socket):\[(\d+)\]", text)
+        found = re.fullmatch(r"(pipe|socket|cgroup|ipc|mnt|net|pid|time|user|uts):\[(\d+)\]", text)
         if not found:
             return text
         index = self.seen.setdefault(text, len(self.seen))
         return f"{found.group(1)} #{index}"
+
+
+def _lock_with_inner_pid(line):
+    """A line "lock:  1: POSIX  ADVISORY  WRITE PID …" names who set it as we see it."""
+    words = line.split()
+    if words[0] == "lock:" and int(words[5]) > 0 and is_alive(words[5]):
+        words[5] = str(inner_pid(words[5]))
+    return " ".join(words)
 
 
 def descriptors(pid, numbers):
@@ -128,7 +136,7 @@ def descriptors(pid, numbers):
         if target is None:
             continue
         info = (read(f"/proc/{pid}/fdinfo/{fd}") or b"").decode(errors="replace")
-        facts = [line for line in info.splitlines() if line.split(":")[0] in ("pos", "flags", "lock")]
+        facts = [_lock_with_inner_pid(line) for line in info.splitlines() if line.split(":")[0] in ("pos", "flags", "lock")]
         out[fd] = " ".join([numbers.name(target)] + facts)
     return out
 

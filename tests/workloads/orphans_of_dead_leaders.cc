@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -13,6 +14,9 @@ struct Shared {
   Orphan session, group, deep, brother, adopter;
 };
 Shared* shared;
+volatile sig_atomic_t g_news;  // of children that ended
+
+void note(int) { g_news = g_news + 1; }
 
 void be(Orphan& self) {
   self.pid = getpid(), self.sid = getsid(0), self.pgid = getpgid(0);
@@ -68,13 +72,19 @@ WORKLOAD("processes stay in sessions and groups whose leaders are gone, with who
   const pid_t adopter = MUST(fork());
   if (adopter == 0) {
     MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
+    struct sigaction action{};
+    action.sa_handler = note;
+    action.sa_flags = SA_RESTART;
+    MUST(sigaction(SIGCHLD, &action, nullptr));
     const pid_t leader = MUST(fork());
     if (leader == 0) session_leader();
     workload::wait_for_success(leader);
     CHECK_EQ(shared->session.sid, leader);
     CHECK_EQ(shared->deep.sid, leader);
     CHECK(shared->group.pgid != leader);
+    g_news = 0;
     be(shared->adopter);
+    CHECK_EQ(g_news, 0);
     end(shared->session);
     end(shared->group);
     end(shared->deep);
