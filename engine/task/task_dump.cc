@@ -158,6 +158,7 @@ Result<> TaskDump::State::read_process() {
   if (!auxv.empty() && proc::is_auxv_of_32_bit_code(auxv) != held.runs_32_bit_code())
     return fail(Error::unsupported(held.runs_32_bit_code() ? "a program of 64-bit code is running 32-bit code"
                                                            : "a program of 32-bit code is running 64-bit code")
+                    .object("program")
                     .remedy("try again when it runs its own kind of code"));
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
   save_queue(queue, *core.mutable_signals_s());
@@ -264,7 +265,7 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
 
 Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
   if (state_->own_segments)
-    return fail(Error::unsupported("it has segments of its own (modify_ldt)").owner(state_->task.name())
+    return fail(Error::unsupported("they are its own (modify_ldt)").object("segments").owner(state_->task.name())
                     .remedy("the image format has no place for them"));
   // One thread is asked: threads inherit the domain of who made them, and asking all would take longer than all the
   // rest.

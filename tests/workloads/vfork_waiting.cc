@@ -1,4 +1,3 @@
-// bits: 64 32
 #include <signal.h>
 #include <sys/wait.h>
 
