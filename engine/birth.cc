@@ -110,7 +110,7 @@ Result<> Birth::build() {
 }
 
 // In the child, which is a copy of the engine and may still use all of C++.
-void Birth::live(const NamespacePlan& plan, const MountPlan& mounts) {
+void Birth::live(const NamespacePlan& plan, MountPlan& mounts) {
   service_.ours.reset();
   const auto go = sys::recv_with_fds(service_.theirs.get(), 16);
   if (!go || go->bytes.empty()) ::_exit(1);
@@ -122,7 +122,7 @@ void Birth::live(const NamespacePlan& plan, const MountPlan& mounts) {
   yard_.become(slot_, service_.number);
 }
 
-Result<> Birth::prepare(const NamespacePlan& plan, const MountPlan& mounts) {
+Result<> Birth::prepare(const NamespacePlan& plan, MountPlan& mounts) {
   // Descriptors are installed under their old numbers before limits are restored.
   ::rlimit files{};
   if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -132,6 +132,7 @@ Result<> Birth::prepare(const NamespacePlan& plan, const MountPlan& mounts) {
   for (const auto& [fd, kind] : plan.enter)
     if (kind != CLONE_NEWPID) TRY(sys::setns(fd.get(), static_cast<int>(kind)));
   if (plan.create & CLONE_NEWCGROUP) TRY(sys::unshare(CLONE_NEWCGROUP));
+  TRY(open_sources(context_, mounts));
   TRY(fill_namespaces(context_, plan));
   if (!mounts.steps.empty()) TRY(build_mounts(context_, mounts));
   return {};

@@ -37,8 +37,8 @@ class Birth {
   void hand_over() { pid_ = 0; }
 
  private:
-  [[noreturn]] void live(const NamespacePlan& plan, const MountPlan& mounts);
-  Result<> prepare(const NamespacePlan& plan, const MountPlan& mounts);
+  [[noreturn]] void live(const NamespacePlan& plan, MountPlan& mounts);
+  Result<> prepare(const NamespacePlan& plan, MountPlan& mounts);
 
   const RestoreContext& context_;
   parasite::PuppetYard& yard_;

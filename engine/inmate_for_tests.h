@@ -21,8 +21,10 @@ namespace dormouse::engine {
 // Does `work` in new namespaces `flags` (CLONE_NEW*), says how it went, and then waits to be killed.
 class Inmate {
  public:
-  // `id_map`: for CLONE_NEWUSER, both maps as written to the kernel; the inmate is its root then.
-  Inmate(std::uint64_t flags, const std::function<Result<>()>& work, const std::string& id_map = "") {
+  // `id_map`: for CLONE_NEWUSER, both maps as written to the kernel; the inmate is its root then. `before`: what it does
+  // as nobody, before that.
+  Inmate(std::uint64_t flags, const std::function<Result<>()>& work, const std::string& id_map = "",
+         const std::function<Result<>()>& before = [] { return Result<>{}; }) {
     auto pipe = *sys::pipe2();
     auto mapped = *sys::pipe2();
     int pidfd = -1;
@@ -32,8 +34,9 @@ class Inmate {
     if (pid_ == 0) {
       mapped.write_end.reset();
       (void)sys::read_all(mapped.read_end.get());
+      Result<> outcome = before();
       if (!id_map.empty() && (::setgid(0) || ::setuid(0))) ::_exit(1);
-      const Result<> outcome = work();
+      if (outcome) outcome = work();
       (void)sys::write_all(pipe.write_end.get(), outcome ? "ok" : outcome.error().message());
       pipe.write_end.reset();
       for (;;) ::pause();

@@ -95,11 +95,15 @@ Result<bool> TreeStopper::add_new_children(std::size_t index) {
   return any;
 }
 
-Result<bool> TreeStopper::look_again() {
+// Whether there is more to wait for.
+Result<bool> TreeStopper::look_again(Children children) {
   bool any = false;
   // The list grows while it is walked.
   for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) {
+    if (!stopped_.held[i]) continue;
     any = TRY(seize_new_threads(i)) || any;
+    // What it makes until it has stopped has to be asked for then, in any case.
+    if (children == Children::kOfStopped && !stopped_.held[i]->stopped()) continue;
     any = TRY(add_new_children(i)) || any;
   }
   return any;
@@ -109,7 +113,7 @@ Result<> TreeStopper::seize(pid_t root) {
   TRY(add_process(root, nullptr));
   if (!stopped_.tree.root().alive())
     return fail(Error::task_died("it is a zombie").object(format("task {}", root)));
-  TRY(look_again());
+  TRY(look_again(Children::kOfStopped));
   return {};
 }
 
@@ -119,7 +123,7 @@ Result<> TreeStopper::wait_one(std::size_t index, parasite::Deadline deadline) {
   constexpr auto kUsual = std::chrono::milliseconds(50);
   Result<> waited = stopped_.held[index]->wait_stopped(std::min(deadline, parasite::within(kUsual)));
   if (waited || !waited.error().is_kernel(ETIMEDOUT)) return waited;
-  TRY(look_again());
+  TRY(look_again(Children::kOfAll));
   for (const Task* child : stopped_.tree.tasks[index]->children) {
     const auto same = sys::kcmp(stopped_.tree.tasks[index]->pid, child->pid, KCMP_VM, 0, 0);
     for (std::size_t i = 0; same && *same == 0 && i < stopped_.tree.tasks.size(); ++i) {
@@ -170,7 +174,7 @@ Result<StoppedTree> TreeStopper::settle(std::chrono::milliseconds timeout) {
   const parasite::Deadline deadline = parasite::within(timeout);
   do {
     TRY(wait_all(deadline));
-  } while (TRY(look_again()));
+  } while (TRY(look_again(Children::kOfStopped)));
   drop_dead();
   TRY(describe());
   return std::move(stopped_);

@@ -37,7 +37,8 @@ class TreeStopper {
   Result<bool> add_process(pid_t pid, Task* parent);
   Result<bool> seize_new_threads(std::size_t index);
   Result<bool> add_new_children(std::size_t index);
-  Result<bool> look_again();
+  enum class Children { kOfStopped, kOfAll };
+  Result<bool> look_again(Children children);
   [[nodiscard]] Result<> wait_all(parasite::Deadline deadline);
   [[nodiscard]] Result<> wait_one(std::size_t index, parasite::Deadline deadline);
   [[nodiscard]] Result<> describe();

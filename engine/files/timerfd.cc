@@ -39,13 +39,17 @@ Result<::timespec> to_timespec(std::uint64_t seconds, std::uint64_t nanoseconds)
   return ::timespec{static_cast<time_t>(seconds), static_cast<long>(nanoseconds)};
 }
 
+bool is_zero(const ::timespec& time) { return time.tv_sec == 0 && time.tv_nsec == 0; }
+
 Result<> arm(int fd, const pb::timerfd_entry& entry) {
   ::itimerspec timer{};
   timer.it_value = TRY(to_timespec(entry.vsec(), entry.vnsec()));
   timer.it_interval = TRY(to_timespec(entry.isec(), entry.insec()));
-  const bool armed = timer.it_value.tv_sec != 0 || timer.it_value.tv_nsec != 0;
+  // It expired while it was being saved, and stood still then until somebody would read. A timer that nobody has armed
+  // has no ticks: arming clears them.
+  if (is_zero(timer.it_value) && entry.ticks() != 0) timer.it_value = timer.it_interval;
   int flags = 0;
-  if (armed && (entry.settime_flags() & TFD_TIMER_ABSTIME) != 0) {
+  if (!is_zero(timer.it_value) && (entry.settime_flags() & TFD_TIMER_ABSTIME) != 0) {
     // Set absolutely again, as TFD_TIMER_CANCEL_ON_SET wants it.
     ::timespec now{};
     if (::clock_gettime(static_cast<clockid_t>(entry.clockid()), &now) != 0)

@@ -143,6 +143,10 @@ class MountsLive : public ::testing::Test {
     TRY(open_archives(context, prepared.plan));
     return prepared;
   }
+  Result<> open(Prepared& prepared) {
+    const RestoreContext context{.options = restore_, .log = log_, .in = prepared.in, .image = prepared.image};
+    return open_sources(context, prepared.plan);
+  }
   Result<> restore(const Prepared& prepared) {
     const RestoreContext context{.options = restore_, .log = log_, .in = prepared.in, .image = prepared.image};
     auto built = TRY(build_mounts(context, prepared.plan));
@@ -151,9 +155,9 @@ class MountsLive : public ::testing::Test {
   }
   // The failure, or "ok".
   std::string restored() {
-    const auto prepared = prepare();
+    auto prepared = prepare();
     if (!prepared) return prepared.error().message();
-    return Inmate(namespaces_, [&] { return restore(*prepared); }, id_map_).said();
+    return Inmate(namespaces_, [&] { return restore(*prepared); }, id_map_, [&] { return open(*prepared); }).said();
   }
 
   // Builds with `work`, saves, restores into a new inmate, and compares. `check` runs in the restored one, and
@@ -175,12 +179,13 @@ class MountsLive : public ::testing::Test {
       return check();
     }, id_map_);
     ASSERT_EQ(model.said(), "ok");
-    const auto prepared = prepare();
+    if (out_of_reach_) ASSERT_EQ(::chmod(top_.c_str(), 0700), 0);
+    auto prepared = prepare();
     ASSERT_TRUE(prepared) << prepared.error().message();
     const Inmate again(namespaces_, [&]() -> Result<> {
       TRY(restore(*prepared));
       return check();
-    }, id_map_);
+    }, id_map_, [&] { return open(*prepared); });
     ASSERT_EQ(again.said(), "ok");
     EXPECT_EQ(shape(again.read("mountinfo")), shape(model.read("mountinfo")));
   }
@@ -189,6 +194,7 @@ class MountsLive : public ::testing::Test {
 
   std::uint64_t namespaces_ = kUsualNamespaces;
   std::string id_map_;
+  bool out_of_reach_ = false;  // at restore, the container's root user has no way to the root's path
   std::string top_, before_;
   Fd images_;
   CheckpointOptions dump_;
@@ -254,6 +260,18 @@ TEST_F(MountsLive, BuildsInAUserNamespace) {
         const auto file = TRY(sys::fstatat(AT_FDCWD, "/dev/file"));
         return expect(file.st_uid == 5 && file.st_gid == 6, "owner");
       });
+}
+
+TEST_F(MountsLive, TheRootMayBeWhereTheContainersUserCannotGo) {
+  namespaces_ |= CLONE_NEWUSER;
+  id_map_ = "0 100000 65536\n";
+  out_of_reach_ = true;
+  dump_.external_mounts = {{"/outside", "data"}};
+  restore_.external_mounts = {{"data", top_ + "/outside"}};
+  round_trip([&]() -> Result<> {
+    TRY(mount("proc", at("/proc"), "proc", 0));
+    return bind(top_ + "/outside", at("/outside"), 0);
+  });
 }
 
 TEST_F(MountsLive, BuildsInACgroupNamespace) {
@@ -372,10 +390,11 @@ TEST_F(MountsLive, KeepsFollowingTheNode) {
     ASSERT_THAT(expected, HasSubstr("master 1"));
     ASSERT_THAT(save(inmate), ::testing::IsEmpty());
   }
-  const auto prepared = prepare();
+  auto prepared = prepare();
   ASSERT_TRUE(prepared);
   const Inmate again(namespaces_, [&]() -> Result<> {
     TRY(share_outside());
+    TRY(open(*prepared));
     return restore(*prepared);
   });
   ASSERT_EQ(again.said(), "ok");

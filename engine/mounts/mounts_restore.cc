@@ -53,10 +53,8 @@ class Builder {
     Fd& mount = mounts_[number];
     switch (step.kind) {
       case MountStep::Kind::kRoot:
-        mount = TRY(copy(AT_FDCWD, context_.options.root));
-        break;
       case MountStep::Kind::kExternal:
-        mount = TRY(copy(AT_FDCWD, step.source));
+        mount = TRY(sys::open_tree(plan_.sources[number].get(), "", OPEN_TREE_CLONE | AT_EMPTY_PATH));
         break;
       case MountStep::Kind::kNew:
         mount = TRY(make(number));
@@ -70,11 +68,6 @@ class Builder {
     for (const int other : step.copies)
       TRY_OR(copy_from(number, other), std::move(e).object(plan_.steps[other].object()));
     return {};
-  }
-
-  // A copy of one of the node's mounts; links in the path are followed as for any path of the caller.
-  static Result<Fd> copy(int dir, const std::string& path) {
-    return sys::open_tree(dir, path, OPEN_TREE_CLONE | AT_NO_AUTOMOUNT);
   }
 
   [[nodiscard]] Result<> copy_from(int provider, int number) {
@@ -157,7 +150,8 @@ class Builder {
     const MountStep& step = plan_.steps[number];
     const int mount = mounts_[number].get();
     if (step.parent == -1)
-      return sys::move_mount(mount, "", AT_FDCWD, context_.options.root, MOVE_MOUNT_F_EMPTY_PATH);
+      return sys::move_mount(mount, "", plan_.sources[number].get(), "",
+                             MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
     Fd place;
     if (!step.target.empty())
       place = TRY_OR(open_below(step.parent, step.target),
@@ -231,6 +225,19 @@ Result<> open_archives(const RestoreContext& context, MountPlan& plan) {
     if (step.archive)
       plan.archives[i] = TRY_OR(context.in.open_raw(images::kTmpfsDev, *step.archive),
                                 std::move(e).owner(step.object()));
+  }
+  return {};
+}
+
+// Links in a path are followed, as in any path of the caller.
+Result<> open_sources(const RestoreContext& context, MountPlan& plan) {
+  plan.sources.resize(plan.steps.size());
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    const MountStep& step = plan.steps[i];
+    const bool root = step.kind == MountStep::Kind::kRoot;
+    if (!root && step.kind != MountStep::Kind::kExternal) continue;
+    plan.sources[i] = TRY_OR(sys::openat(AT_FDCWD, root ? context.options.root : step.source, O_PATH),
+                             std::move(e).object(step.object()));
   }
   return {};
 }

@@ -24,11 +24,15 @@ struct MountPlan {
   std::vector<MountStep> steps;      // in the order they are carried out
   std::vector<SharingGroup> groups;  // masters before those that follow them
   std::vector<Fd> archives;          // by step; see open_archives()
+  std::vector<Fd> sources;           // by step; see open_sources()
 };
 Result<MountPlan> plan_mounts(const RestoreContext& context);
 // Opens the files with the content of tmpfs instances: from inside a user namespace, the images may be out of
 // reach. To be called by the engine, before the process that builds is born.
 [[nodiscard]] Result<> open_archives(const RestoreContext& context, MountPlan& plan);
+// Opens what the caller named by paths: the root, and externals. To be called in the new mount namespace (only mounts of
+// one's own can be copied), but before the ids change: a root user of the container may have no way to them.
+[[nodiscard]] Result<> open_sources(const RestoreContext& context, MountPlan& plan);
 // One line for each step, for people.
 std::vector<std::string> describe_plan(const MountPlan& plan);
 

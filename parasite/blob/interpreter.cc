@@ -10,8 +10,6 @@ namespace {
 constexpr uint32_t kOwnerDied = 0x40000000, kWaiters = 0x80000000;
 constexpr uint64_t kPage = 4096;
 constexpr long kFutexWait = 0, kFutexWake = 1;
-// An idle CPU takes long to wake, a round trip between busy ones does not: look a while before sleeping.
-constexpr int kSpins = 2000;
 
 struct Iovec {
   uint64_t base, length;
@@ -160,7 +158,8 @@ void wait_until(uint32_t* word, uint32_t wanted) {
 }
 
 void wait_for_work(Cell* cell, uint32_t seen) {
-  for (int i = 0; i < kSpins; ++i) {
+  const uint32_t spins = reinterpret_cast<const AreaHeader*>(cell->area)->spins;
+  for (uint32_t i = 0; i < spins; ++i) {
     if (__atomic_load_n(&cell->word, __ATOMIC_ACQUIRE) != seen) return;
     pause_briefly();
   }

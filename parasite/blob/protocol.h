@@ -97,12 +97,15 @@ struct AreaHeader {
                               // last and cleans up
   uint32_t version;
   uint64_t farewell;          // program (or 0) that the last thread runs before it goes: closes what was lent
-  uint64_t unmap_gadget;      // `syscall; …; ret` (i386: `int $0x80; …; ret`) outside the area, or 0: then the area stays mapped
+  uint64_t unmap_gadget;      // `syscall; …; ret` (i386: `int $0x80; …; ret`) outside the area, or 0: then the area
+                              // stays mapped
   uint32_t helper;            // id of the helper thread while there is one: set by the call that makes it, and its
                               // clear_child_tid, a futex
+  uint32_t spins;             // how often a thread without work looks again before it sleeps
   uint32_t gadget_pops;       // bytes that an i386 gadget takes off the stack before it returns
+  uint32_t reserved;
 };
-static_assert(sizeof(AreaHeader) == 48);
+static_assert(sizeof(AreaHeader) == 56);
 
 inline constexpr size_t kFutexOffset = offsetof(Cell, word) - offsetof(Cell, robust_next);
 

@@ -19,7 +19,7 @@ std::span<const std::byte> interpreter_image() {
 }
 
 std::size_t Area::size_for(std::uint32_t threads, std::size_t program_bytes) {
-  const std::size_t bytes = slot_offset(threads) + program_bytes;
+  const std::size_t bytes = slot_offset(threads) + program_bytes + threads * kProgramBytesPerThread;
   return (bytes + kPage - 1) / kPage * kPage;
 }
 
@@ -31,7 +31,7 @@ Result<Area> Area::adopt(int memory, std::uint64_t address, std::uint32_t thread
   area.next_ = area.kept_ = slot_offset(threads);
   const auto image = interpreter_image();
   std::memcpy(area.mapping_.data() + kPage, image.data(), image.size());
-  area.header() = {address, size, 0, blob::kProtocolVersion, 0, 0, 0, 0};
+  area.header() = {address, size, 0, blob::kProtocolVersion, 0, 0, 0, spins_for(threads), 0, 0};
   return area;
 }
 

@@ -52,6 +52,13 @@ class Area {
   static constexpr std::size_t kPage = 4096;
   static constexpr std::size_t kSlotBytes = 2048;  // cell below, stack growing down from the top
   static constexpr std::size_t kDefaultProgramBytes = 1 << 20;
+  // Some programs are asked of all threads at once; what is not touched costs address space only.
+  static constexpr std::size_t kProgramBytesPerThread = 4096;
+
+  // How often a thread without work looks for some before it sleeps, where so many are held. An idle CPU takes long to
+  // wake, a round trip between busy ones does not; but what a crowd looks in vain the CPUs do not work.
+  static constexpr std::uint32_t spins_for(std::size_t threads) { return threads > kCrowd ? 0 : 2000; }
+  static constexpr std::size_t kCrowd = 16;
 
   static std::size_t size_for(std::uint32_t threads, std::size_t program_bytes = kDefaultProgramBytes);
 

@@ -79,6 +79,10 @@ bool HeldProcess::holds(pid_t tid) const {
   return held_.contains(tid);
 }
 
+bool HeldProcess::stopped() const {
+  return std::ranges::all_of(threads_, [](const auto& thread) { return thread->stopped_; });
+}
+
 Result<bool> HeldProcess::seize(pid_t tid) {
   // The engine's own calls in the task must not meet the task's filters; without CAP_SYS_ADMIN they do.
   Result<> seized = sys::ptrace::seize(tid, kOptions | kSuspendSeccomp);
@@ -252,6 +256,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
   if (!writable) TRY_OR(part_area(stack), std::move(e).during("parting the shared area"));
   area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
+  area_->header().spins = Area::spins_for(keeper_.held());
   if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   area_->header().gadget_pops = gadgets_.pops;
   TRY(start_serving(leader()));

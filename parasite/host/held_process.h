@@ -101,6 +101,8 @@ class HeldProcess {
   // Seccomp filters calls of some of its threads, which bite again when nobody traces them: without the engine these
   // threads then do nothing but return to where they were, and leave the area behind. To be said before enter().
   void set_confined() { confined_ = true; }
+  // Whether all its threads have stopped.
+  bool stopped() const;
   // Whether a HelperThread could work in it. It is not traced: filters that it inherits would bite, and one that is
   // born into a stopped process stops as well.
   bool can_be_helped() const { return !confined_ && threads_.front()->stop_signal() == 0; }

@@ -12,6 +12,7 @@
 
 #include "base/format.h"
 #include "kernel/ptrace.h"
+#include "parasite/host/area.h"
 
 namespace dormouse::parasite {
 namespace {
@@ -148,6 +149,23 @@ void Keeper::forget(pid_t tid) {
   receivers_.erase(tid);
 }
 
+void Keeper::note(pid_t tid, int status) {
+  if (!WIFSTOPPED(status))
+    dead_.insert(tid);
+  else if (awaited_.contains(tid))
+    stops_[tid] = {status};
+  else
+    answer(tid, status);
+}
+
+// The kernel finds one thread at once, but looks through all of them for any (do_wait).
+bool Keeper::collect_of(pid_t tid) {
+  int status = 0;
+  const pid_t got = ::waitpid(tid, &status, WNOHANG | __WALL);
+  if (got == tid) note(tid, status);
+  return got == tid;
+}
+
 void Keeper::collect() {
   const std::uint32_t events = child_events.load(std::memory_order_acquire);
   for (;;) {
@@ -155,12 +173,7 @@ void Keeper::collect() {
     const pid_t tid = ::waitpid(-1, &status, WNOHANG | __WALL);
     if (tid < 0 && errno == EINTR) continue;
     if (tid <= 0) break;
-    if (!WIFSTOPPED(status))
-      dead_.insert(tid);
-    else if (awaited_.contains(tid))
-      stops_[tid] = {status};
-    else
-      answer(tid, status);
+    note(tid, status);
   }
   collected_ = events;
 }
@@ -177,7 +190,7 @@ void Keeper::answer(pid_t tid, int status) {
 Result<Stop> Keeper::wait_stop(pid_t tid, Deadline deadline) {
   for (;;) {
     const std::uint32_t events = child_events.load(std::memory_order_acquire);
-    collect();
+    if (!stops_.contains(tid) && !dead_.contains(tid) && !collect_of(tid) && events != collected_) collect();
     if (const auto found = stops_.find(tid); found != stops_.end()) {
       const Stop stop = found->second;
       stops_.erase(found);
@@ -190,7 +203,8 @@ Result<Stop> Keeper::wait_stop(pid_t tid, Deadline deadline) {
 }
 
 Result<> Keeper::wait_word(const std::uint32_t& word, std::uint32_t seen, pid_t tid, Deadline deadline) {
-  for (int i = 0; i < kSpins; ++i) {
+  const int spins = held() > Area::kCrowd ? 0 : kSpins;
+  for (int i = 0; i < spins; ++i) {
     if (load(word) != seen) return {};
     __builtin_ia32_pause();
   }

@@ -66,6 +66,9 @@ class Keeper {
   [[nodiscard]] Result<> wait_word(const std::uint32_t& word, std::uint32_t seen, pid_t tid,
                                    Deadline deadline);
 
+  // Threads that are held now: those whose stops are expected, and those that serve.
+  std::size_t held() const { return awaited_.size() + places_.size(); }
+
   // From now on signals of this thread are delivered to it, instead of being held back.
   void deliver_signals(pid_t tid) { receivers_.insert(tid); }
 
@@ -76,7 +79,9 @@ class Keeper {
 
  private:
   Keeper() = default;
-  void collect();                     // every wait status there is, without waiting
+  bool collect_of(pid_t tid);          // its next wait status, if there is one
+  void collect();                      // every wait status there is, without waiting
+  void note(pid_t tid, int status);
   void answer(pid_t tid, int status);  // of a thread that should be running
   [[nodiscard]] Result<> sleep(const std::uint32_t* word, std::uint32_t seen, std::uint32_t events,
                                Deadline deadline);
