@@ -13,6 +13,7 @@
 
 #include "base/format.h"
 #include "engine/ipc/attachments.h"
+#include "kernel/features.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/socket.h"
@@ -41,9 +42,20 @@ Result<std::vector<pb::vma_entry>> own_mappings() {
   return taken;
 }
 
+Result<> check_32_bit_code(const RestoreContext& context) {
+  const auto& tasks = context.image.tasks;
+  const auto task = std::ranges::find_if(tasks, &ImageTask::needs_32_bit_calls);
+  if (task == tasks.end()) return {};
+  const auto features = TRY(sys::Features::make(context.options.without));
+  if (features.has(sys::Feature::kCompatTasks)) return {};
+  return fail(Error::unsupported("it runs 32-bit code, which this kernel does not").owner(name_of(*task)).object("program")
+                  .remedy("restore on a kernel with CONFIG_IA32_EMULATION, not switched off (ia32_emulation=on)"));
+}
+
 }  // namespace
 
 Result<> Cast::plan() {
+  TRY(check_32_bit_code(context_));
   family_ = TRY(plan_family(context_.image, context_.options.shell_job));
   std::uint32_t slots = 0;
   actors_.resize(context_.image.tasks.size());
@@ -74,13 +86,22 @@ Result<> Cast::plan() {
   const std::uint64_t address = TRY(find_common_hole(context_.image, taken, reserve));
   scratch_ = address + area;
   attaching_room_ = (scratch_ + images::kPageChunkBytes + kHugePage - 1) / kHugePage * kHugePage;
-  const Vdso own = TRY(own_vdso());
-  const AddressRange reserved{address, address + reserve};
-  for (Actor& actor : actors_)
-    if (actor.image->mm) actor.vdso = TRY(plan_vdso(context_, *actor.image, own, std::span(&reserved, 1)));
+  TRY(plan_vdsos({address, address + reserve}));
   yard_ = TRY(parasite::PuppetYard::create(keeper_, address, slots, kProgramBytes));
   auto pair = TRY(sys::socketpair(AF_UNIX, SOCK_SEQPACKET));
   service_ = {std::move(pair.one), std::move(pair.other), service_number(context_.image)};
+  return {};
+}
+
+// `reserved`: what the puppets keep for themselves.
+Result<> Cast::plan_vdsos(const AddressRange& reserved) {
+  const Vdso own = TRY(own_vdso());
+  std::optional<Vdso> own32;
+  for (Actor& actor : actors_) {
+    const ImageTask& image = *actor.image;
+    if (image.is_32_bit() && !own32) own32 = TRY(own_vdso32());
+    if (image.mm) actor.vdso = TRY(plan_vdso(context_, image, image.is_32_bit() ? *own32 : own, std::span(&reserved, 1)));
+  }
   return {};
 }
 

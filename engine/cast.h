@@ -55,6 +55,7 @@ class Cast {
     bool holds_memory = false;  // of whoever it was born of: to be emptied before its own is built
     std::optional<std::uint32_t> executable;  // what the kernel takes for its executable, by file id
   };
+  [[nodiscard]] Result<> plan_vdsos(const AddressRange& reserved);
   // One program on a process's leader; an empty one is nothing.
   [[nodiscard]] Result<> run(const Actor& actor, const parasite::Program& program);
   const pb::core_entry& core_of(const Actor& actor, const parasite::Puppet& puppet) const;

@@ -12,6 +12,7 @@
 #include "base/format.h"
 #include "engine/cast.h"
 #include "engine/plan/groups.h"
+#include "engine/task/settings.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/attended.h"
@@ -170,8 +171,7 @@ Result<> Cast::leave_area(Actor& actor) {
   const parasite::Puppet& leader = actor.threads.front();
   const auto gadget = parasite::find_syscall(parasite::interpreter_image());
   if (!gadget) return fail(Error::unsupported("the interpreter has no system call"));
-  user_regs_struct regs{};
-  TRY(sys::ptrace::getregset(leader.tid, NT_PRSTATUS, std::as_writable_bytes(std::span(&regs, 1))));
+  const user_regs_struct regs = TRY(sys::ptrace::getregs(leader.tid));
   const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
   TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, yard_->area().entry() + *gadget, regs.rsp, SYS_munmap, args),
          std::move(e).during("leaving the interpreter").owner(leader.name));
@@ -183,7 +183,8 @@ Result<> Cast::set_registers(Actor& actor) {
     const Registers registers = TRY_OR(registers_of(core_of(actor, puppet)), std::move(e).owner(puppet.name));
     TRY_OR(sys::ptrace::setregset(puppet.tid, NT_X86_XSTATE, registers.xstate),
            std::move(e).during("setting extended registers").owner(puppet.name));
-    TRY_OR(sys::ptrace::setregset(puppet.tid, NT_PRSTATUS, std::as_bytes(std::span(&registers.general, 1))),
+    TRY_OR(restore_segments(puppet.tid, core_of(actor, puppet).thread_info()), std::move(e).owner(puppet.name));
+    TRY_OR(set_general_registers(puppet.tid, registers.general),
            std::move(e).during("setting registers").owner(puppet.name));
     TRY_OR(sys::ptrace::setsigmask(puppet.tid, registers.signal_mask), std::move(e).owner(puppet.name));
   }

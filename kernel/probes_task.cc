@@ -136,8 +136,28 @@ bool kcmp_epoll() {
   return same && *same == 0;
 }
 
-// The engine saves and restores 64-bit tasks only, whatever the kernel offers.
-bool compat_tasks() { return false; }
+// 32-bit code: its system calls, its vdso, and a 64-bit process may ask for both (Linux 4.12). A kernel without it
+// (CONFIG_IA32_EMULATION, ia32_emulation=off) answers the call with a segmentation fault: a child tries.
+bool compat_tasks() {
+#if defined(__x86_64__)
+  abi::CloneArgs args;
+  args.flags = abi::kCloneClearSighand;
+  const auto child = sys::clone3(args);
+  if (!child) return false;
+  if (*child == 0) {
+    ::syscall(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);  // no core file
+    int pid = 20;                                       // getpid of i386
+    asm volatile("int $0x80" : "+a"(pid) : : "r8", "r9", "r10", "r11", "memory");
+    constexpr int kMapVdso32 = 0x2002;  // ARCH_MAP_VDSO_32
+    const bool mapped = ::syscall(SYS_arch_prctl, kMapVdso32, 0) >= 0 || errno == EEXIST;  // it has the other one
+    ::syscall(SYS_exit, pid == ::syscall(SYS_getpid) && mapped ? 0 : 1);
+  }
+  const auto ended = sys::waitid(P_PID, static_cast<id_t>(*child), WEXITED | __WALL);
+  return ended && *ended && (*ended)->code == CLD_EXITED && (*ended)->status == 0;
+#else
+  return false;
+#endif
+}
 
 bool user_namespace() {
   // The size of prctl_mm_map: setting it as a whole is what a task in a user namespace may do.

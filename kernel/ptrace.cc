@@ -57,6 +57,15 @@ Result<> setregset(pid_t tid, int set, std::span<const std::byte> from) {
   return act("ptrace SETREGSET", PTRACE_SETREGSET, tid, static_cast<unsigned long>(set), word(&area));
 }
 
+Result<user_regs_struct> getregs(pid_t tid) {
+  user_regs_struct registers{};
+  TRY(act("ptrace GETREGS", PTRACE_GETREGS, tid, 0, word(&registers)));
+  return registers;
+}
+Result<> setregs(pid_t tid, const user_regs_struct& registers) {
+  return act("ptrace SETREGS", PTRACE_SETREGS, tid, 0, word(&registers));
+}
+
 Result<siginfo_t> getsiginfo(pid_t tid) {
   siginfo_t info{};
   TRY(act("ptrace GETSIGINFO", PTRACE_GETSIGINFO, tid, 0, word(&info)));
@@ -119,6 +128,10 @@ Result<user_desc> get_thread_area(pid_t tid, unsigned index) {
   user_desc segment{};
   TRY(act("ptrace GET_THREAD_AREA", PTRACE_GET_THREAD_AREA, tid, index, word(&segment)));
   return segment;
+}
+
+Result<> set_thread_area(pid_t tid, const user_desc& segment) {
+  return act("ptrace SET_THREAD_AREA", PTRACE_SET_THREAD_AREA, tid, segment.entry_number, word(&segment));
 }
 
 Result<> pokeuser(pid_t tid, std::size_t offset, unsigned long value) {

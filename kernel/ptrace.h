@@ -6,6 +6,7 @@
 #include <linux/filter.h>
 #include <signal.h>
 #include <sys/types.h>
+#include <sys/user.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -33,6 +34,11 @@ namespace dormouse::sys::ptrace {
 Result<std::size_t> getregset(pid_t tid, int set, std::span<std::byte> to);
 [[nodiscard]] Result<> setregset(pid_t tid, int set, std::span<const std::byte> from);
 
+// The general registers in the 64-bit form, also those of a thread that runs 32-bit code: PTRACE_GETREGS goes by who
+// asks, NT_PRSTATUS by the thread's code segment (arch/x86/kernel/ptrace.c). All are set in one step.
+Result<user_regs_struct> getregs(pid_t tid);
+[[nodiscard]] Result<> setregs(pid_t tid, const user_regs_struct& registers);
+
 Result<siginfo_t> getsiginfo(pid_t tid);
 [[nodiscard]] Result<> setsiginfo(pid_t tid, const siginfo_t& info);
 // All queued signals in order: of the thread, or of the whole process (`shared`).
@@ -52,6 +58,7 @@ Result<std::uint64_t> seccomp_get_metadata(pid_t tid, std::uint64_t nth);
 // A TLS segment by its GDT index (12 to 14 on 64-bit kernels), struct user_desc. EIO: the kernel knows no 32-bit
 // code.
 Result<user_desc> get_thread_area(pid_t tid, unsigned index);
+[[nodiscard]] Result<> set_thread_area(pid_t tid, const user_desc& segment);
 
 // One word of memory or user area; peeking is by value, unlike the raw call.
 [[nodiscard]] Result<> pokeuser(pid_t tid, std::size_t offset, unsigned long value);

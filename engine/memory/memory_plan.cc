@@ -19,7 +19,7 @@ namespace {
 
 namespace s = vma_status;
 constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
+constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000, kUserEnd32 = 0xffff'e000;
 constexpr int kMadvGuardInstall = 102;  // Linux 6.13
 constexpr std::uint64_t kEarlyAdvice = (1ull << MADV_HUGEPAGE) | (1ull << MADV_NOHUGEPAGE);
 
@@ -80,10 +80,12 @@ Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::v
   for (const pb::vma_entry& vma : also_taken) taken.emplace_back(vma.start(), vma.end());
   std::sort(taken.begin(), taken.end());
   constexpr std::uint64_t kLowest = 1 << 20, kAlign = 2 << 20;
+  const bool low = std::ranges::any_of(image.tasks, &ImageTask::needs_32_bit_calls);
+  const std::uint64_t highest = low ? kUserEnd32 : kUserEnd;
   std::uint64_t previous = kLowest, best_start = 0, best_size = 0;
-  taken.emplace_back(kUserEnd, kUserEnd);
+  taken.emplace_back(highest, highest);
   for (const auto& [start, end] : taken) {
-    if (const std::uint64_t until = std::min(start, kUserEnd); until > previous && until - previous > best_size) {
+    if (const std::uint64_t until = std::min(start, highest); until > previous && until - previous > best_size) {
       best_start = previous;
       best_size = until - previous;
     }

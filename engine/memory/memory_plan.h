@@ -17,7 +17,8 @@ namespace dormouse::engine {
 // pages they still share are to be shared again.
 bool inherits_memory(const ImageTask& parent, const ImageTask& child);
 
-// An address range free in every task of the image and in none of `also_taken`, of `bytes`.
+// An address range free in every task of the image and in none of `also_taken`, of `bytes`: where 32-bit code can
+// reach it if a task of the image has that.
 Result<std::uint64_t> find_common_hole(const Image& image, std::span<const pb::vma_entry> also_taken,
                                        std::uint64_t bytes);
 

@@ -1,6 +1,5 @@
 #include "engine/memory/page_tracking.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -143,11 +142,11 @@ Result<> PageTracking::follow_calls(const Task& task, parasite::HeldProcess& hel
   constexpr auto kRestartBlock = static_cast<unsigned long long>(-516);  // ERESTART_RESTARTBLOCK
   const State* state = TRY(state_of(task));
   for (const auto& thread : held.threads()) {
-    user_regs_struct regs{};
-    TRY(sys::ptrace::getregset(thread->tid(), NT_PRSTATUS, std::as_writable_bytes(std::span(&regs, 1))));
+    const user_regs_struct regs = TRY(sys::ptrace::getregs(thread->tid()));
     if (regs.rax != kRestartBlock) continue;
-    InterruptedCall call{thread->tid(), static_cast<std::int32_t>(regs.orig_rax), regs.rip, regs.rsp, regs.rdi};
-    if (regs.orig_rax == SYS_restart_syscall) {
+    InterruptedCall call{thread->tid(), static_cast<std::int32_t>(regs.orig_rax), regs.rip, regs.rsp,
+                         parasite::runs_32_bit_code(regs) ? regs.rbx : regs.rdi};
+    if (regs.orig_rax == parasite::restart_number(regs)) {
       if (!state->warden) continue;
       const auto known = std::ranges::find_if(state->warden->calls(), [&](const auto& one) { return one.same_place(call); });
       if (known == state->warden->calls().end()) continue;

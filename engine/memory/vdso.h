@@ -24,6 +24,7 @@ struct AddressRange {
 
 // As the kernel maps it: data pages, then code, without gaps.
 struct Vdso {
+  bool is_32 = false;  // for 32-bit code
   struct Piece {
     std::uint64_t offset = 0, bytes = 0;
     bool is_code = false;
@@ -34,15 +35,18 @@ struct Vdso {
 };
 // Of this kernel, from the engine's own address space.
 Result<Vdso> own_vdso();
+// That for 32-bit code, from a process that is made to have it mapped (ARCH_MAP_VDSO_32, Linux 4.8).
+Result<Vdso> own_vdso32();
 
 // What is to be done for one task.
 struct VdsoPlan {
   struct Move {
     std::uint64_t from = 0, to = 0, bytes = 0;
   };
-  struct Store {  // 8 bytes
+  struct Store {  // 8 bytes, aligned
     std::uint64_t at = 0, value = 0;
   };
+  bool is_32 = false;
   std::uint64_t map_at = 0, map_bytes = 0;  // where the kernel is asked to map its own; 0: nowhere
   std::vector<Move> moves;                  // of pieces of it
   std::vector<AddressRange> unmaps;         // other pieces of it

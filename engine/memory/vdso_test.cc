@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <new>
 #include <string_view>
 
 #include "engine/memory/vdso_symbols.h"
@@ -212,6 +214,92 @@ void expect_proxy_works(bool functions_are_missing_here) {
 
 TEST(VdsoTest, AProxysFunctionsAreThisKernels) { expect_proxy_works(false); }
 TEST(VdsoTest, AFunctionThatThisKernelLacksBecomesItsSystemCall) { expect_proxy_works(true); }
+
+// --- the same for 32-bit code, which the test calls from its own 64-bit code ----------------------
+
+// In memory below 4 GiB: what a far call needs, the code that it calls, and a stack.
+struct Low {
+  std::uint32_t target;
+  std::uint16_t segment;
+  std::uint64_t stack_of_before;
+  // push %ecx; push %ebx; call *%eax; add $8, %esp; lret
+  unsigned char code[8] = {0x51, 0x53, 0xff, 0xd0, 0x83, 0xc4, 0x08, 0xcb};
+  std::int32_t time[2][4];
+  std::byte stack[3000];
+};
+
+std::uint32_t low(const void* pointer) { return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(pointer)); }
+
+std::int32_t call_32_bit_code(Low& area, std::uint32_t function, std::uint32_t one, std::uint32_t two) {
+  area.target = low(area.code);
+  area.segment = 0x23;
+  std::uint64_t result = function;
+  std::uint64_t stack = (reinterpret_cast<std::uintptr_t>(area.stack) + sizeof area.stack - 64) & ~std::uintptr_t{15};
+  asm volatile(
+      "mov %%rsp, %c[saved](%%rdi)\n\t"
+      "mov %%rdx, %%rsp\n\t"
+      "lcall *(%%rdi)\n\t"
+      "mov %%edi, %%edi\n\t"
+      "mov %c[saved](%%rdi), %%rsp"
+      : "+a"(result), "+d"(stack)
+      : "D"(&area), "b"(one), "c"(two), [saved] "i"(offsetof(Low, stack_of_before))
+      : "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
+  return static_cast<std::int32_t>(result);
+}
+
+// At a function's address there: clock_gettime64 with an i386 vdso, before and after which the clock is read.
+[[noreturn]] void run_as_proxy32(const VdsoPlan& plan, Low& area, std::uint32_t function) {
+  for (const VdsoPlan::Store& store : plan.patches) std::memcpy(reinterpret_cast<void*>(store.at), &store.value, 8);
+  if (::syscall(SYS_arch_prctl, ARCH_MAP_VDSO_32, plan.map_at) < 0) ::_exit(3);
+  timespec before{}, after{};
+  std::int64_t through[2] = {};
+  ::syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &before);
+  if (call_32_bit_code(area, function, CLOCK_MONOTONIC, low(&area.time)) != 0) ::_exit(4);
+  ::syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &after);
+  std::memcpy(through, area.time, sizeof through);
+  const auto ns = [](const timespec& t) { return t.tv_sec * 1'000'000'000 + t.tv_nsec; };
+  const std::int64_t seen = through[0] * 1'000'000'000 + static_cast<std::int32_t>(through[1]);
+  ::_exit(ns(before) <= seen && seen <= ns(after) ? 0 : 5);
+}
+
+void expect_proxy32_works(bool functions_are_missing_here) {
+  auto found = own_vdso32();
+  if (!found) GTEST_SKIP() << found.error().message();
+  Vdso own = std::move(*found);
+  const auto functions = vdso_functions(own.code);
+  ASSERT_TRUE(functions) << functions.error().message();
+  EXPECT_TRUE(functions->contains("__kernel_vsyscall"));
+  const auto function = functions->at("__vdso_clock_gettime64");
+  const std::vector<std::byte> image = other_code(own);
+  if (functions_are_missing_here) rename(own.code, "clock_gettime64");
+  constexpr int kProtection = PROT_READ | PROT_WRITE | PROT_EXEC, kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT;
+  void* memory = ::mmap(nullptr, image.size(), kProtection, kFlags, -1, 0);
+  auto* area = new (::mmap(nullptr, sizeof(Low), kProtection, kFlags, -1, 0)) Low;
+  std::memcpy(memory, image.data(), image.size());
+  const auto code_at = reinterpret_cast<std::uint64_t>(memory);
+  std::vector<AddressRange> taken, kernel_code;
+  for (const auto& vma : proc::ProcDir::self()->maps().value()) {
+    taken.push_back({vma.start, vma.end});
+    if (vma.name == "[vdso]" || vma.name.starts_with("[vvar")) kernel_code.push_back({vma.start, vma.end});
+  }
+  const auto plan = plan_vdso(task_with_vdso(own, code_at, 0), image, own, taken);
+  ASSERT_TRUE(plan) << plan.error().message();
+  EXPECT_TRUE(plan->is_32);
+  EXPECT_LT(plan->map_at + plan->map_bytes, std::uint64_t{1} << 32);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    for (const AddressRange& range : kernel_code) ::syscall(SYS_munmap, range.start, range.end - range.start);
+    run_as_proxy32(*plan, *area, static_cast<std::uint32_t>(code_at + function));
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << std::hex << status;
+  ::munmap(memory, image.size());
+  ::munmap(area, sizeof(Low));
+}
+
+TEST(VdsoTest, AProxysFunctionsOf32BitCodeAreThisKernels) { expect_proxy32_works(false); }
+TEST(VdsoTest, AFunctionOf32BitCodeThatThisKernelLacksBecomesItsSystemCall) { expect_proxy32_works(true); }
 
 }  // namespace
 }  // namespace dormouse::engine

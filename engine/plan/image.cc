@@ -280,6 +280,14 @@ bool ImageTask::alive() const {
   return core.tc().task_state() == kTaskAlive || core.tc().task_state() == kTaskStopped;
 }
 
+bool ImageTask::is_32_bit() const { return core.thread_info().gpregs().mode() == pb::COMPAT; }
+
+bool ImageTask::needs_32_bit_calls() const {
+  const auto runs = [](const auto& thread) { return thread.second.thread_info().gpregs().mode() == pb::COMPAT; };
+  const auto set = [](const pb::sa_entry& action) { return action.compat_sigaction(); };
+  return is_32_bit() || std::ranges::any_of(thread_cores, runs) || std::ranges::any_of(core.tc().sigactions(), set);
+}
+
 std::uint64_t ImageSegment::mapped_bytes() const {
   const std::uint64_t page = entry.hugetlb_flag() == 0 ? kPage : std::uint64_t{1} << (entry.hugetlb_flag() >> 26 & 63);
   return (entry.size() + page - 1) / page * page;

@@ -35,6 +35,10 @@ struct ImageTask {
   std::optional<pb::fs_entry> fs;
   std::vector<PageRun> pages;                 // ascending; where each is, see Image::page_files
   bool alive() const;
+  // Its main thread runs 32-bit code.
+  bool is_32_bit() const;
+  // It cannot be restored without system calls of 32-bit code.
+  bool needs_32_bit_calls() const;
 };
 
 struct ShmemImage {

@@ -1,17 +1,20 @@
 #include "engine/task/registers.h"
 
+#include <elf.h>
+
 #include <cstring>
 #include <span>
 
 #include "base/format.h"
 #include "images/schema/task.pb.h"
+#include "kernel/ptrace.h"
 
 namespace dormouse::engine {
 namespace {
 
 // What the kernel gives new threads: every key but 0 is denied (init_pkru, arch/x86/mm/pkeys.c).
 constexpr std::uint32_t kDefaultPkru = 0x55555554;
-constexpr std::uint64_t kUserCodeSegment = 0x33, kUserDataSegment = 0x2b;
+constexpr std::uint64_t kUserDataSegment = 0x2b;
 constexpr std::uint64_t kNoSystemCall = ~std::uint64_t{0};
 // Flags that user mode may have set: what a signal return lets through, besides the always-set bit 1 and IF.
 constexpr std::uint64_t kUserFlags = 0x50dd5;  // AC RF OF DF TF SF ZF AF PF CF
@@ -64,8 +67,21 @@ std::string_view unknown_name(std::uint64_t components) {
 
 // --- saving -------------------------------------------------------------------------------------
 
+// What 32-bit code does not have is zero: the bases of FS and GS are those of the segments they name.
+user_regs_struct lower_halves(const user_regs_struct& of) {
+  const auto low = [](unsigned long long value) { return value & 0xffffffff; };
+  user_regs_struct r{};
+  r.rbp = low(of.rbp), r.rbx = low(of.rbx), r.rax = low(of.rax), r.rcx = low(of.rcx);
+  r.rdx = low(of.rdx), r.rsi = low(of.rsi), r.rdi = low(of.rdi);
+  r.rip = low(of.rip), r.rsp = low(of.rsp), r.eflags = low(of.eflags), r.orig_rax = low(of.orig_rax);
+  r.cs = of.cs, r.ss = of.ss, r.ds = of.ds, r.es = of.es, r.fs = of.fs, r.gs = of.gs;
+  return r;
+}
+
 void save_general(const user_regs_struct& kernel, pb::user_x86_regs_entry& to) {
-  const user_regs_struct r = parasite::resumable(kernel);
+  const bool is_32 = parasite::runs_32_bit_code(kernel);
+  const user_regs_struct now = parasite::resumable(kernel);
+  const user_regs_struct r = is_32 ? lower_halves(now) : now;
   to.set_r15(r.r15), to.set_r14(r.r14), to.set_r13(r.r13), to.set_r12(r.r12);
   to.set_r11(r.r11), to.set_r10(r.r10), to.set_r9(r.r9), to.set_r8(r.r8);
   to.set_bp(r.rbp), to.set_bx(r.rbx), to.set_ax(r.rax), to.set_cx(r.rcx);
@@ -75,8 +91,8 @@ void save_general(const user_regs_struct& kernel, pb::user_x86_regs_entry& to) {
   to.set_fs_base(r.fs_base), to.set_gs_base(r.gs_base);
   // Tells people (and debuggers, once the image is made a core file) which call the thread was in. Nobody
   // restores it: the call is issued again.
-  to.set_orig_ax(kernel.orig_rax);
-  to.set_mode(pb::NATIVE);
+  to.set_orig_ax(is_32 ? kernel.orig_rax & 0xffffffff : kernel.orig_rax);
+  to.set_mode(is_32 ? pb::COMPAT : pb::NATIVE);
 }
 
 void save_legacy(const Legacy& from, pb::user_x86_fpregs_entry& to) {
@@ -90,9 +106,7 @@ void save_legacy(const Legacy& from, pb::user_x86_fpregs_entry& to) {
 // --- restoring ----------------------------------------------------------------------------------
 
 Result<user_regs_struct> general_of(const pb::user_x86_regs_entry& from) {
-  if (from.mode() != pb::NATIVE)
-    return fail(Error::unsupported("the thread runs 32-bit code")
-                    .remedy("only 64-bit x86 tasks can be restored"));
+  const bool is_32 = from.mode() == pb::COMPAT;
   user_regs_struct r{};
   r.r15 = from.r15(), r.r14 = from.r14(), r.r13 = from.r13(), r.r12 = from.r12();
   r.r11 = from.r11(), r.r10 = from.r10(), r.r9 = from.r9(), r.r8 = from.r8();
@@ -103,11 +117,14 @@ Result<user_regs_struct> general_of(const pb::user_x86_regs_entry& from) {
   // What user mode could not have had, the image cannot bring in. Segments other than the standard ones
   // would name descriptors that do not exist in the new task.
   r.eflags = (from.flags() & kUserFlags) | kFixedFlags;
-  r.cs = kUserCodeSegment, r.ss = kUserDataSegment;
+  r.cs = is_32 ? parasite::kCode32 : parasite::kCode64, r.ss = kUserDataSegment;
   r.ds = from.ds() & 0xffff, r.es = from.es() & 0xffff, r.fs = from.fs() & 0xffff, r.gs = from.gs() & 0xffff;
   // The puppet is stopped inside a system call of its own, which must not be restarted.
   r.orig_rax = kNoSystemCall;
-  return r;
+  if (!is_32) return r;
+  user_regs_struct lower = lower_halves(r);
+  lower.orig_rax = kNoSystemCall;
+  return lower;
 }
 
 Result<Legacy> legacy_of(const XstateLayout& cpu, const pb::user_x86_fpregs_entry& from) {
@@ -230,6 +247,16 @@ Result<Registers> registers_for(const XstateLayout& cpu, const pb::core_entry& c
   // The leader's mask is in the part that the process has in common.
   registers.signal_mask = core.has_tc() ? core.tc().blk_sigset() : core.thread_core().blk_sigset();
   return registers;
+}
+
+Result<> set_general_registers(pid_t tid, const user_regs_struct& registers) {
+  TRY(sys::ptrace::setregs(tid, registers));
+  if (!parasite::runs_32_bit_code(registers)) return {};
+  // Set once more in their 32-bit form, which is what the thread has by now, they bring the bases of FS and GS along
+  // (putreg32, arch/x86/kernel/ptrace.c).
+  std::byte same[sizeof(user_regs_struct)];
+  const std::size_t bytes = TRY(sys::ptrace::getregset(tid, NT_PRSTATUS, same));
+  return sys::ptrace::setregset(tid, NT_PRSTATUS, std::span(same, bytes));
 }
 
 Result<Registers> registers_of(const pb::core_entry& core) {

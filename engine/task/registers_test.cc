@@ -116,6 +116,41 @@ TEST(RegistersTest, AnInterruptedSystemCallIsIssuedAgain) {
   EXPECT_EQ(registers_for(cpu, core)->general.orig_rax, static_cast<std::uint64_t>(-1));
 }
 
+TEST(RegistersTest, Of32BitCodeTheLowerHalvesAreSaved) {
+  const XstateLayout cpu = avx_cpu();
+  parasite::Context context = context_on(cpu, 0x3);
+  context.regs.cs = 0x23, context.regs.ds = context.regs.es = context.regs.ss = 0x2b, context.regs.gs = 0x63;
+  context.regs.gs_base = 0x8100000;
+  context.regs.r15 = 0x1234;
+  context.regs.rip = 0xf7fc9549, context.regs.rsp = 0xffffd000;
+  context.regs.orig_rax = 162;  // nanosleep of i386
+  context.regs.rax = static_cast<std::uint64_t>(-516);
+  const pb::core_entry core = saved(cpu, context);
+  const auto& saved_registers = core.thread_info().gpregs();
+  EXPECT_EQ(saved_registers.mode(), pb::COMPAT);
+  EXPECT_EQ(saved_registers.ip(), 0xf7fc9547u);
+  EXPECT_EQ(saved_registers.ax(), 162u);
+  EXPECT_EQ(saved_registers.r15() + saved_registers.gs_base() + saved_registers.fs_base(), 0u);
+  const auto registers = registers_for(cpu, core);
+  ASSERT_TRUE(registers);
+  EXPECT_EQ(registers->general.cs, 0x23u);
+  EXPECT_EQ(registers->general.gs, 0x63u);
+  EXPECT_EQ(registers->general.ds, 0x2bu);
+  EXPECT_EQ(registers->general.orig_rax, static_cast<std::uint64_t>(-1));
+}
+
+TEST(RegistersTest, AContinuedCallOf32BitCodeEndsWithEintr) {
+  const XstateLayout cpu = avx_cpu();
+  parasite::Context context = context_on(cpu, 0x3);
+  context.regs.cs = 0x23;
+  context.regs.orig_rax = 0;  // restart_syscall of i386
+  context.regs.rax = static_cast<std::uint32_t>(-516);  // not extended
+  context.regs.rip = 0x1000;
+  const pb::core_entry core = saved(cpu, context);
+  EXPECT_EQ(core.thread_info().gpregs().ip(), 0x1000u);
+  EXPECT_EQ(core.thread_info().gpregs().ax(), static_cast<std::uint32_t>(-EINTR));
+}
+
 TEST(RegistersTest, AnImageCannotRaisePrivileges) {
   const XstateLayout cpu = avx_cpu();
   pb::core_entry core = saved(cpu, context_on(cpu, 0x3));
@@ -141,7 +176,6 @@ TEST(RegistersTest, DamagedImagesAreNamed) {
   EXPECT_EQ(kind_of([](auto& t) { t.mutable_fpregs()->mutable_xsave()->add_ymmh_space(1); }),
             Error::Kind::kCorruptImage);
   EXPECT_EQ(kind_of([](auto& t) { t.mutable_fpregs()->set_mxcsr(0x10000); }), Error::Kind::kUnsupported);
-  EXPECT_EQ(kind_of([](auto& t) { t.mutable_gpregs()->set_mode(pb::COMPAT); }), Error::Kind::kUnsupported);
   EXPECT_EQ(kind_of([](auto& t) { t.mutable_fpregs()->mutable_xsave()->mutable_cet()->set_cet(1); }),
             Error::Kind::kUnsupported);
 }

@@ -41,6 +41,24 @@ bool is_empty(const pb::user_desc_t& from) {
          !from.seg_32bit() && !from.contents_h() && !from.contents_l() && !from.usable();
 }
 
+// The kernel itself refuses what no TLS segment may be, code above all (tls_desc_okay, arch/x86/kernel/tls.c).
+user_desc segment_of(const pb::user_desc_t& from) {
+  user_desc to{};
+  to.entry_number = from.entry_number();
+  to.base_addr = from.base_addr();
+  to.limit = from.limit();
+  to.seg_32bit = from.seg_32bit();
+  to.contents = (from.contents_h() ? 2u : 0u) | (from.contents_l() ? 1u : 0u);
+  to.read_exec_only = from.read_exec_only();
+  to.limit_in_pages = from.limit_in_pages();
+  to.seg_not_present = from.seg_not_present();
+  to.useable = from.usable();
+  return to;
+}
+
+// System calls of 32-bit code (i386 numbers), and its struct robust_list_head.
+constexpr long kSetRobustList32 = 311, kGetRobustList32 = 312;
+
 parasite::OpRef set(parasite::Program& program, std::string label, int operation, std::uint64_t value) {
   return program.call(std::move(label), SYS_prctl, {operation, value, 0, 0, 0});
 }
@@ -51,6 +69,8 @@ ProcessSettingsAsked ask_process_settings(parasite::Program& program) {
   ProcessSettingsAsked asked;
   asked.dumpable = program.call("ask for dumpable", SYS_prctl, {PR_GET_DUMPABLE, 0, 0, 0, 0});
   asked.thp_disabled = program.call("ask for huge pages", SYS_prctl, {PR_GET_THP_DISABLE, 0, 0, 0, 0});
+  // Where there is a table it "reads" as much as it was asked for.
+  asked.own_segments = program.call("ask for segments of its own", SYS_modify_ldt, {0, program.zeros(8), 8}, parasite::anything());
   asked.child_subreaper = program.zeros(sizeof(int));
   program.call("ask for child subreaper", SYS_prctl, {PR_GET_CHILD_SUBREAPER, asked.child_subreaper, 0, 0, 0});
   if (sys::membarrier(kGetRegistrations)) {
@@ -61,6 +81,10 @@ ProcessSettingsAsked ask_process_settings(parasite::Program& program) {
                                        parasite::anything());
   }
   return asked;
+}
+
+bool has_own_segments(const parasite::Placed& placed, const ProcessSettingsAsked& asked) {
+  return static_cast<std::int32_t>(placed.result(asked.own_segments)) > 0;  // of modify_ldt() only 32 bits count
 }
 
 void save_process_settings(const parasite::Placed& placed, const ProcessSettingsAsked& asked,
@@ -104,6 +128,17 @@ Result<> save_segments(pid_t tid, pb::thread_info_x86& to) {
   return {};
 }
 
+parasite::DataRef ask_robust_list32(parasite::Program& program) {
+  const parasite::DataRef answer = program.zeros(8);
+  program.call32("ask for the robust futex list", kGetRobustList32, {0, answer, answer + 4});
+  return answer;
+}
+
+void save_robust_list32(const parasite::Placed& placed, parasite::DataRef asked, pb::thread_core_entry& to) {
+  to.set_futex_rla(placed.value<std::uint32_t>(asked));
+  to.set_futex_rla_len(placed.value<std::uint32_t>(asked + 4));
+}
+
 std::uint32_t personality_of(std::uint32_t stored) {
   // No personality has any of these bits (include/uapi/linux/personality.h), the misread ones all do.
   constexpr std::uint32_t kNeverUsed = 0x1ff00;
@@ -125,16 +160,25 @@ Result<> append_thread_settings(parasite::Program& program, const pb::task_core_
                                 const pb::core_entry& from) {
   program.call("clear_child_tid", SYS_set_tid_address, {from.thread_info().clear_tid_addr()});
   const pb::thread_core_entry& thread = from.thread_core();
-  // The kernel knows one length only.
-  if (thread.futex_rla_len() != 0)
-    program.call("robust futex list", SYS_set_robust_list, {thread.futex_rla(), thread.futex_rla_len()});
+  // The kernel knows one length only, of each kind.
+  if (thread.futex_rla_len() != 0) {
+    const std::string label = "robust futex list";
+    if (from.thread_info().gpregs().mode() == pb::COMPAT)
+      program.call32(label, kSetRobustList32, {thread.futex_rla(), thread.futex_rla_len()});
+    else
+      program.call(label, SYS_set_robust_list, {thread.futex_rla(), thread.futex_rla_len()});
+  }
   program.call("personality", SYS_personality, {personality_of(process.personality())});
   const std::string& name = thread.has_comm() ? thread.comm() : process.comm();
   program.call("name", SYS_prctl, {PR_SET_NAME, program.text(name), 0, 0, 0});
-  for (const pb::user_desc_t& segment : from.thread_info().tls())
+  return {};
+}
+
+Result<> restore_segments(pid_t tid, const pb::thread_info_x86& from) {
+  for (const pb::user_desc_t& segment : from.tls())
     if (!is_empty(segment))
-      return fail(Error::unsupported("it has a TLS segment, as 32-bit code has")
-                      .remedy("only 64-bit x86 tasks can be restored"));
+      TRY_OR(sys::ptrace::set_thread_area(tid, segment_of(segment)),
+             std::move(e).object(format("TLS segment {}", segment.entry_number())));
   return {};
 }
 

@@ -36,15 +36,15 @@ TEST(SettingsTest, OnlyWhatIsSetIsRestored) {
             "3: membarrier(16)  ; memory barrier registration 0x10\n");
 }
 
-TEST(SettingsTest, SegmentsOf32BitCodeAreRefused) {
+TEST(SettingsTest, TheRobustListOf32BitCodeIsAnother) {
   pb::task_core_entry process;
   pb::core_entry core;
-  pb::user_desc_t& segment = *core.mutable_thread_info()->add_tls();
-  segment.set_entry_number(12), segment.set_read_exec_only(true), segment.set_seg_not_present(true);
+  core.mutable_thread_core()->set_futex_rla(0x8100000);
+  core.mutable_thread_core()->set_futex_rla_len(12);
+  core.mutable_thread_info()->mutable_gpregs()->set_mode(pb::COMPAT);
   parasite::Program program;
-  EXPECT_TRUE(append_thread_settings(program, process, core));
-  segment.set_base_addr(0x1000);
-  EXPECT_EQ(append_thread_settings(program, process, core).error().kind(), Error::Kind::kUnsupported);
+  ASSERT_TRUE(append_thread_settings(program, process, core));
+  EXPECT_NE(program.print().find("32-bit set_robust_list(0x8100000, 12)  ; robust futex list"), std::string::npos);
 }
 
 TEST(SettingsTest, ADumpableOfTwoBecomesNone) {

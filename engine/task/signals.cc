@@ -18,6 +18,12 @@ constexpr std::uint32_t kSsAutodisarm = 1u << 31;  // SS_AUTODISARM, Linux 4.7
 struct KernelAction {
   std::uint64_t handler, flags, restorer, mask;
 };
+// What 32-bit code passes (struct compat_sigaction).
+struct KernelAction32 {
+  std::uint32_t handler, flags, restorer, mask[2];
+};
+static_assert(sizeof(KernelAction32) == 20);
+constexpr long kSigaction32 = 174;  // rt_sigaction of i386
 static_assert(sizeof(siginfo_t) == 128);
 
 // SIGKILL and SIGSTOP have no action to speak of, and no place in the image.
@@ -43,7 +49,8 @@ SignalActionsAsked ask_signal_actions(parasite::Program& program) {
   return asked;
 }
 
-void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked asked, pb::task_core_entry& to) {
+void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked asked, bool by_32_bit_code,
+                         pb::task_core_entry& to) {
   for (int number = 1; number <= kSignals; ++number) {
     if (!has_action(number)) continue;
     const auto action = placed.value<KernelAction>(action_at(asked.answers, number));
@@ -52,7 +59,7 @@ void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked aske
     entry.set_flags(action.flags);
     entry.set_restorer(action.restorer);
     entry.set_mask(action.mask);
-    entry.set_compat_sigaction(false);
+    entry.set_compat_sigaction(by_32_bit_code);
   }
 }
 
@@ -76,11 +83,17 @@ Result<> append_signal_actions(parasite::Program& program, const pb::task_core_e
   for (int number = 1; number <= kSignals; ++number) {
     if (!has_action(number)) continue;
     const pb::sa_entry& entry = from.sigactions(index++);
-    if (entry.compat_sigaction())
-      return fail(Error::unsupported("set by 32-bit code").object("signal action of " + signal_name(number)));
+    const std::string label = "signal action of " + signal_name(number);
+    if (entry.compat_sigaction()) {
+      // Handlers are called as the code that set them is: with an i386 frame.
+      const auto low = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
+      const KernelAction32 action{low(entry.sigaction()), low(entry.flags()), low(entry.restorer()),
+                                  {low(entry.mask()), low(entry.mask() >> 32)}};
+      program.call32(label, kSigaction32, {number, program.value(action), 0, kMaskBytes});
+      continue;
+    }
     const KernelAction action{entry.sigaction(), entry.flags(), entry.restorer(), entry.mask()};
-    program.call("signal action of " + signal_name(number), SYS_rt_sigaction,
-                 {number, program.value(action), 0, kMaskBytes});
+    program.call(label, SYS_rt_sigaction, {number, program.value(action), 0, kMaskBytes});
   }
   return {};
 }

@@ -27,7 +27,9 @@ struct SignalActionsAsked {
   parasite::DataRef answers;
 };
 SignalActionsAsked ask_signal_actions(parasite::Program& program);
-void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked asked, pb::task_core_entry& to);
+// `by_32_bit_code`: which kind of code set them, and is to be called: the kernel does not tell, but remembers.
+void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked asked, bool by_32_bit_code,
+                         pb::task_core_entry& to);
 
 void save_queue(std::span<const siginfo_t> queue, pb::signal_queue_entry& to);
 void save_alternate_stack(const stack_t& stack, pb::thread_sas_entry& to);

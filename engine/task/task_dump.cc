@@ -26,6 +26,7 @@
 #include "kernel/proc/stat.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
+#include "parasite/host/frame32.h"
 
 namespace dormouse::engine {
 namespace {
@@ -58,6 +59,7 @@ struct TaskDump::State {
     parasite::Program program;
     CredentialsAsked credentials;
     ThreadSettingsAsked settings;
+    std::optional<parasite::DataRef> robust_list;  // asked for, where it can only be asked for
     pb::thread_attributes_entry attributes;
     AttributesAsked attributes_asked;
   };
@@ -73,7 +75,7 @@ struct TaskDump::State {
   TimersAsked timers{};
   ProcessSettingsAsked settings{};
   int dumpable = 1;
-  bool thp_disabled = false;
+  bool thp_disabled = false, own_segments = false;
   bool labelled = true;
 
   Result<std::string> read(const std::string& file) const { return sys::read_file(task.proc.get(), file); }
@@ -114,10 +116,16 @@ Result<> TaskDump::State::write_ended_leader() {
   core.mutable_tc()->set_blk_sigset(~std::uint64_t{0});
   core.mutable_thread_info()->set_clear_tid_addr(0);
   pb::user_x86_regs_entry& registers = *core.mutable_thread_info()->mutable_gpregs();
+  const auto code = static_cast<std::uint64_t>(WEXITSTATUS(task.leader_exit_code));
   registers.set_ip(held.syscall_instruction());
-  registers.set_ax(SYS_exit);
   registers.set_orig_ax(~std::uint64_t{0});
-  registers.set_di(static_cast<std::uint64_t>(WEXITSTATUS(task.leader_exit_code)));
+  if (held.runs_32_bit_code()) {
+    registers.set_ax(parasite::kExit32);
+    registers.set_bx(code);
+  } else {
+    registers.set_ax(SYS_exit);
+    registers.set_di(code);
+  }
   return context.out.write(images::kCore, static_cast<std::uint64_t>(task.ns_pid), core);
 }
 
@@ -153,6 +161,12 @@ Result<> TaskDump::State::read_process() {
   TRY(read_audit(core));
   const std::string adjustment = TRY(read("oom_score_adj"));
   core.set_oom_score_adj(parse_number<std::int32_t>(trim(adjustment)).value_or(0));
+  const auto auxv = proc::parse_auxv(TRY(read("auxv")));
+  if (!auxv.empty() && proc::is_auxv_of_32_bit_code(auxv) != held.runs_32_bit_code())
+    return fail(Error::unsupported(held.runs_32_bit_code() ? "a program of 64-bit code is running 32-bit code"
+                                                           : "a program of 32-bit code is running 64-bit code")
+                    .object("program")
+                    .remedy("try again when it runs its own kind of code"));
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
   save_queue(without_further_stops(task, queue), *core.mutable_signals_s());
 
@@ -196,13 +210,18 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   TRY(read_restartable(thread, core));
   seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
   if (to.status.seccomp != 0) held.set_confined();
+  if (to.status.seccomp == pb::strict) thread.set_strict();
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
   TRY(save_segments(tid, *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
   save_scheduling(scheduling, core);
-  const sys::RobustList robust = TRY(sys::get_robust_list(tid));
-  core.set_futex_rla(robust.head);
-  core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
+  if (held.runs_32_bit_code()) {
+    to.robust_list = ask_robust_list32(to.program);
+  } else {
+    const sys::RobustList robust = TRY(sys::get_robust_list(tid));
+    core.set_futex_rla(robust.head);
+    core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
+  }
   // The leader's is with what the process has in common.
   if (tid != task.agent()) core.set_blk_sigset(thread.context().signal_mask);
 
@@ -238,18 +257,23 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   save_thread_settings(placed, thread.settings, thread.core);
   save_attributes(placed, thread.attributes_asked, thread.attributes);
   save_alternate_stack(state_->held.threads()[index]->alternate_stack(), *core.mutable_sas());
+  if (thread.robust_list) save_robust_list32(placed, *thread.robust_list, core);
   if (index != 0) return {};
   pb::task_core_entry& process = *thread.core.mutable_tc();
-  save_signal_actions(placed, state_->actions, process);
+  save_signal_actions(placed, state_->actions, state_->held.runs_32_bit_code(), process);
   TRY_OR(save_timers(placed, state_->timers, state_->task, *process.mutable_timers()),
          std::move(e).owner(state_->task.name()));
   save_process_settings(placed, state_->settings, process);
+  state_->own_segments = has_own_segments(placed, state_->settings);
   state_->dumpable = static_cast<int>(placed.result(state_->settings.dumpable));
   state_->thp_disabled = placed.result(state_->settings.thp_disabled) != 0;
   return {};
 }
 
 Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
+  if (state_->own_segments)
+    return fail(Error::unsupported("they are its own (modify_ldt)").object("segments").owner(state_->task.name())
+                    .remedy("the image format has no place for them"));
   // One thread is asked: threads inherit the domain of who made them, and asking all would take longer than all the
   // rest.
   if (!landlock_here() || state_->threads.empty() || !state_->held.can_be_helped() ||

@@ -19,6 +19,9 @@ struct Registers {
 // From a thread's core image. kUnsupported naming the component if this CPU lacks state that is in use.
 Result<Registers> registers_of(const pb::core_entry& core);
 
+// For a thread in a ptrace stop whose TLS segments are set.
+[[nodiscard]] Result<> set_general_registers(pid_t tid, const user_regs_struct& registers);
+
 // What the engine has itself, and puppets therefore are born with. What is the same in the image needs not be set,
 // and no privilege to set it.
 struct Inherited {

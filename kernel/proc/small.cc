@@ -130,4 +130,11 @@ std::vector<std::uint64_t> parse_auxv(std::string_view bytes) {
   return words;
 }
 
+bool is_auxv_of_32_bit_code(std::span<const std::uint64_t> words) {
+  // Keys are small: what has an upper half has a value there.
+  for (std::size_t i = 0; i < words.size(); i += 2)
+    if (words[i] >> 32) return true;
+  return false;
+}
+
 }  // namespace dormouse::proc

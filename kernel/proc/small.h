@@ -48,7 +48,10 @@ struct Limit {
 };
 Result<std::array<Limit, kLimitCount>> parse_limits(std::string_view text);
 
-// The words of a 64-bit task's auxv, keys and values in turn, without the AT_NULL that ends it.
+// The words of a task's auxv, without the AT_NULL that ends it: keys and values in turn; of a program of 32-bit code
+// each word has both.
 std::vector<std::uint64_t> parse_auxv(std::string_view bytes);
+// Which of the two: whether the program that the task executed is one of 32-bit code.
+bool is_auxv_of_32_bit_code(std::span<const std::uint64_t> words);
 
 }  // namespace dormouse::proc

@@ -88,6 +88,7 @@ int64_t perform(const Op& op, const uint64_t (&a)[6]) {
     case OpCode::kCopyChanged: return copy_changed(a[0], a[1], a[2]);
     case OpCode::kStore: *reinterpret_cast<uint64_t*>(a[0]) = a[1]; return 0;
     case OpCode::kZeroPages: return count_nonzero_pages(a[0], a[1]);
+    case OpCode::kSyscall32: return syscall32(op.number, a);
   }
   return -38;  // ENOSYS
 }
@@ -141,13 +142,19 @@ void wait_until(uint32_t* word, uint32_t wanted) {
   if (cell->leave_by == Leave::kExitGroup) exit_with(kSysExitGroup);
   if (cell->leave_by == Leave::kExitThread) exit_with(kSysExit);
   auto* area = reinterpret_cast<AreaHeader*>(cell->area);
-  if (area->unmap_gadget == 0) signal_return(cell->frame);
+  if (cell->leave_by == Leave::kOldSignalReturn32) old_signal_return32(cell->frame);
+  const bool is_32 = cell->leave_by == Leave::kSignalReturn32;
+  if (area->unmap_gadget == 0) is_32 ? signal_return32(cell->frame) : signal_return(cell->frame);
+  const uint64_t stack = is_32 ? cell->frame - area->gadget_pops : cell->frame;
+  const auto counter = reinterpret_cast<uint64_t>(&area->threads);
   if (cell->leaves_last == 0)
-    signal_return_counting(cell->frame, reinterpret_cast<uint64_t>(&area->threads), area->unmap_gadget);
+    is_32 ? signal_return_counting32(stack, counter, area->unmap_gadget)
+          : signal_return_counting(stack, counter, area->unmap_gadget);
   wait_until(&area->threads, 1);
   wait_until(&area->helper, 0);  // it exits by itself; the kernel says when it needs the area no more
   if (area->farewell != 0) run(reinterpret_cast<ProgramHeader*>(area->farewell), nullptr);
-  signal_return_unmapping(cell->frame, area->base, area->size, area->unmap_gadget);
+  is_32 ? signal_return_unmapping32(stack, area->base, area->size, area->unmap_gadget)
+        : signal_return_unmapping(stack, area->base, area->size, area->unmap_gadget);
 }
 
 void wait_for_work(Cell* cell, uint32_t seen) {

@@ -10,7 +10,7 @@
 
 namespace dormouse::blob {
 
-inline constexpr uint32_t kProtocolVersion = 3;
+inline constexpr uint32_t kProtocolVersion = 4;
 
 // The closed list of things an operation can be.
 enum class OpCode : uint16_t {
@@ -22,6 +22,8 @@ enum class OpCode : uint16_t {
   kStore = 4,        // *(uint64_t*)args[0] = args[1]
   kZeroPages = 5,    // the result is the number of pages among args[1] bytes at args[0] that are not zero;
                      // used where only the task can look
+  kSyscall32 = 6,    // number(args[0] to args[4]) as 32-bit code makes it: what the kernel keeps once for each kind
+                     // of code. Pointers must be below 4 GiB
 };
 
 // What result lets a program go on.
@@ -65,6 +67,8 @@ enum class Leave : uint32_t {
   kSignalReturn = 0,  // a borrowed thread: rt_sigreturn on its frame
   kExitThread = 1,    // a helper thread
   kExitGroup = 2,     // a puppet of an unfinished restore
+  kSignalReturn32 = 3,  // a borrowed thread of 32-bit code: the frame, the gadget and the restorer are i386 ones
+  kOldSignalReturn32 = 4,  // the same with the frame of sigreturn, all that seccomp's strict mode leaves to such a thread
 };
 
 // One per thread. `word` is a robust futex that the engine holds: its value is the engine's tid, with
@@ -75,7 +79,7 @@ struct Cell {
   uint32_t word;
   uint32_t finished;     // counts programs run; a futex the engine waits on
   uint64_t program;      // address of the ProgramHeader, in the task
-  uint64_t frame;        // address of the signal frame (kSignalReturn)
+  uint64_t frame;        // address of the signal frame (kSignalReturn and its kin)
   Leave leave_by;
   uint32_t command;      // Command
   uint64_t area;         // address of the AreaHeader, in the task
@@ -93,12 +97,15 @@ struct AreaHeader {
                               // last and cleans up
   uint32_t version;
   uint64_t farewell;          // program (or 0) that the last thread runs before it goes: closes what was lent
-  uint64_t unmap_gadget;      // `syscall; …; ret` outside the area, or 0: then the area stays mapped
+  uint64_t unmap_gadget;      // `syscall; …; ret` (i386: `int $0x80; …; ret`) outside the area, or 0: then the area
+                              // stays mapped
   uint32_t helper;            // id of the helper thread while there is one: set by the call that makes it, and its
                               // clear_child_tid, a futex
   uint32_t spins;             // how often a thread without work looks again before it sleeps
+  uint32_t gadget_pops;       // bytes that an i386 gadget takes off the stack before it returns
+  uint32_t reserved;
 };
-static_assert(sizeof(AreaHeader) == 48);
+static_assert(sizeof(AreaHeader) == 56);
 
 inline constexpr size_t kFutexOffset = offsetof(Cell, word) - offsetof(Cell, robust_next);
 

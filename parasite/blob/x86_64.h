@@ -21,6 +21,18 @@ inline int64_t syscall6(uint64_t number, const uint64_t (&a)[6]) {
   return result;
 }
 
+// A system call of 32-bit code. 64-bit code may make it too: the entry decides, not the code segment. Kernels before
+// 4.17 clear r8 to r11.
+inline int64_t syscall32(uint32_t number, const uint64_t (&a)[6]) {
+  uint32_t result;
+  asm volatile("int $0x80"
+               : "=a"(result)
+               : "a"(number), "b"(static_cast<uint32_t>(a[0])), "c"(static_cast<uint32_t>(a[1])),
+                 "d"(static_cast<uint32_t>(a[2])), "S"(static_cast<uint32_t>(a[3])), "D"(static_cast<uint32_t>(a[4]))
+               : "r8", "r9", "r10", "r11", "memory");
+  return static_cast<int32_t>(result);
+}
+
 // clone3; the child has the stack that its clone_args name and nothing else to return to.
 inline int64_t spawn(uint64_t clone_args, uint64_t size, uint64_t child_cell, void (*entry)(Cell*)) {
   int64_t result;
@@ -76,6 +88,65 @@ inline int64_t spawn(uint64_t clone_args, uint64_t size, uint64_t child_cell, vo
       "jmp *%[gadget]"
       :
       : "a"(202ull), [frame] "r"(frame), "D"(counter), "S"(5ull), "d"(1ull), "r"(r10), "r"(r8), "r"(r9), [gadget] "r"(gadget)
+      : "memory");
+  __builtin_unreachable();
+}
+
+// The same three ways for a thread of 32-bit code. Its frame (struct rt_sigframe_ia32) is returned from with the
+// i386 system call, which is what its seccomp filters know, if it has any.
+[[noreturn]] inline void signal_return32(uint64_t frame) {
+  asm volatile(
+      "lea 4(%0), %%rsp\n\t"
+      "mov $173, %%eax\n\t"
+      "int $0x80\n\t"
+      "ud2"
+      :
+      : "r"(frame)
+      : "memory");
+  __builtin_unreachable();
+}
+
+// On a struct sigframe_ia32: the restorer would have popped the signal's number too.
+[[noreturn]] inline void old_signal_return32(uint64_t frame) {
+  asm volatile(
+      "lea 8(%0), %%rsp\n\t"
+      "mov $119, %%eax\n\t"
+      "int $0x80\n\t"
+      "ud2"
+      :
+      : "r"(frame)
+      : "memory");
+  __builtin_unreachable();
+}
+
+// Goes on as 32-bit code at the gadget: iretq changes the code segment and the stack at once.
+[[noreturn]] inline void signal_return_unmapping32(uint64_t stack, uint64_t base, uint64_t size, uint64_t gadget) {
+  asm volatile(
+      "push $0x2b\n\t"
+      "push %[stack]\n\t"
+      "push $0x202\n\t"
+      "push $0x23\n\t"
+      "push %[gadget]\n\t"
+      "iretq"
+      :
+      : "a"(91ull), "b"(base), "c"(size), [stack] "r"(stack), [gadget] "r"(gadget)
+      : "memory");
+  __builtin_unreachable();
+}
+
+[[noreturn]] inline void signal_return_counting32(uint64_t stack, uint64_t counter, uint64_t gadget) {
+  constexpr uint32_t kAddMinusOne = (1u << 28) | (0xfffu << 12);
+  asm volatile(
+      "push $0x2b\n\t"
+      "push %[stack]\n\t"
+      "push $0x202\n\t"
+      "push $0x23\n\t"
+      "push %[gadget]\n\t"
+      "mov %[change], %%ebp\n\t"
+      "iretq"
+      :
+      : "a"(240ull), "b"(counter), "c"(5ull), "d"(1ull), "S"(0ull), "D"(counter), [stack] "r"(stack), [gadget] "r"(gadget),
+        [change] "i"(kAddMinusOne)
       : "memory");
   __builtin_unreachable();
 }

@@ -1,12 +1,12 @@
 #include "parasite/host/attended.h"
 
-#include <elf.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 
 #include <cerrno>
 
 #include "kernel/ptrace.h"
+#include "parasite/host/context.h"
 
 namespace dormouse::parasite {
 namespace {
@@ -21,9 +21,11 @@ Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_reg
   regs.rsp = stack;
   regs.rax = static_cast<std::uint64_t>(number);
   regs.orig_rax = static_cast<std::uint64_t>(-1);
-  unsigned long long* slots[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
-  for (std::size_t i = 0; i < args.size(); ++i) *slots[i] = args[i];
-  TRY(sys::ptrace::setregset(tid, NT_PRSTATUS, std::as_bytes(std::span(&regs, 1))));
+  const bool is_32 = runs_32_bit_code(base);
+  unsigned long long* slots64[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
+  unsigned long long* slots32[] = {&regs.rbx, &regs.rcx, &regs.rdx, &regs.rsi, &regs.rdi, &regs.rbp};
+  for (std::size_t i = 0; i < args.size(); ++i) *(is_32 ? slots32 : slots64)[i] = args[i];
+  TRY(sys::ptrace::setregs(tid, regs));
   TRY(sys::ptrace::setsigmask(tid, ~std::uint64_t{0}));
   constexpr int kSyscallStop = SIGTRAP | 0x80;
   for (int stops = 0; stops < 2;) {
@@ -31,11 +33,11 @@ Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_reg
     const Stop stop = TRY(keeper.wait_stop(tid, within(kPatience)));
     if (stop.signal() == kSyscallStop) ++stops;
   }
-  user_regs_struct after{};
-  TRY(sys::ptrace::getregset(tid, NT_PRSTATUS, std::as_writable_bytes(std::span(&after, 1))));
-  if (const auto result = static_cast<std::int64_t>(after.rax); result < 0 && result >= -4095)
+  const user_regs_struct after = TRY(sys::ptrace::getregs(tid));
+  const auto result = is_32 ? static_cast<std::int32_t>(after.rax) : static_cast<std::int64_t>(after.rax);
+  if (result < 0 && result >= -4095)
     return fail(Error::kernel("system call in the task", static_cast<int>(-result)));
-  return after.rax;
+  return is_32 ? static_cast<std::uint32_t>(after.rax) : after.rax;
 }
 
 Result<> stop_serving(Keeper& keeper, pid_t tid) {

@@ -85,8 +85,7 @@ Sigcontext to_sigcontext(const user_regs_struct& r) {
 
 Result<Context> capture(pid_t tid) {
   Context context;
-  const auto regs = std::as_writable_bytes(std::span(&context.regs, 1));
-  TRY(sys::ptrace::getregset(tid, NT_PRSTATUS, regs));
+  context.regs = TRY(sys::ptrace::getregs(tid));
   std::byte buffer[kMaxXstate];
   const std::size_t size = TRY(sys::ptrace::getregset(tid, NT_X86_XSTATE, buffer));
   context.xstate.assign(buffer, buffer + size);
@@ -98,25 +97,31 @@ Result<> reinstate(pid_t tid, const Context& context) {
   // The mask first: with the registers of before it would be lost if the tracer died in between; without
   // them, the frame brings it.
   TRY(sys::ptrace::setsigmask(tid, context.signal_mask));
-  return sys::ptrace::setregset(tid, NT_PRSTATUS, std::as_bytes(std::span(&context.regs, 1)));
+  return sys::ptrace::setregs(tid, context.regs);
+}
+
+std::uint64_t restart_number(const user_regs_struct& regs) {
+  return runs_32_bit_code(regs) ? 0 : SYS_restart_syscall;
 }
 
 user_regs_struct resumable(const user_regs_struct& regs) {
   user_regs_struct out = regs;
-  if (static_cast<long>(regs.orig_rax) < 0) return out;
-  switch (static_cast<long>(regs.rax)) {
+  // Numbers and results are 32 bits wide, which 32-bit code has not always extended.
+  if (static_cast<std::int32_t>(regs.orig_rax) < 0) return out;
+  const long result = runs_32_bit_code(regs) ? static_cast<std::int32_t>(regs.rax) : static_cast<long>(regs.rax);
+  switch (result) {
     case kRestartSys:
     case kRestartNoIntr:
     case kRestartNoHand:
       out.rax = regs.orig_rax;
-      out.rip -= 2;  // the length of `syscall`
+      out.rip -= 2;  // the length of `syscall`, and of `int $0x80`
       break;
     case kRestartBlock:
       // What was left of the timeout is known to the kernel's restart block only, and lost with it. Issued
       // again, the call waits for its full time anew, which no program can tell from a busy machine;
       // EINTR without a handler would be an error it does not expect. A call that had already been
       // continued once can only end so, as nothing says any more which call it was.
-      if (regs.orig_rax == SYS_restart_syscall) {
+      if (regs.orig_rax == restart_number(regs)) {
         out.rax = static_cast<std::uint64_t>(-EINTR);
       } else {
         out.rax = regs.orig_rax;
@@ -130,17 +135,28 @@ user_regs_struct resumable(const user_regs_struct& regs) {
   return out;
 }
 
-SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alternate_stack,
-                        std::uint64_t restorer) {
+std::vector<std::byte> frame_xstate(const Context& context) {
   // The regset carries XCR0 in the first of the software bytes.
   std::uint64_t features = 0, in_use = 0;
   std::memcpy(&features, context.xstate.data() + kSoftwareBytes, sizeof features);
   std::memcpy(&in_use, context.xstate.data() + kXstateHeader, sizeof in_use);
   features &= ~(kDynamicFeatures & ~in_use);
-  const std::size_t xstate_bytes = std::min(context.xstate.size(), standard_size(features));
+  const std::size_t bytes = std::min(context.xstate.size(), standard_size(features));
+  std::vector<std::byte> area(context.xstate.begin(), context.xstate.begin() + static_cast<std::ptrdiff_t>(bytes));
+  area.resize(bytes + sizeof kMagic2);
+  const SoftwareBytes software{kMagic1, static_cast<std::uint32_t>(bytes + sizeof kMagic2), features,
+                               static_cast<std::uint32_t>(bytes), {}};
+  std::memcpy(area.data() + kSoftwareBytes, &software, sizeof software);
+  std::memcpy(area.data() + bytes, &kMagic2, sizeof kMagic2);
+  return area;
+}
+
+SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alternate_stack,
+                        std::uint64_t restorer) {
+  const std::vector<std::byte> xstate = frame_xstate(context);
   if (!on_alternate_stack) stack -= kRedZone;
   // The extended state must be 64-byte aligned, and the frame as if `call` had pushed its first word.
-  const std::uint64_t xstate_at = (stack - xstate_bytes - sizeof kMagic2) & ~std::uint64_t{63};
+  const std::uint64_t xstate_at = (stack - xstate.size()) & ~std::uint64_t{63};
   const std::uint64_t frame_at = ((xstate_at - sizeof(KernelFrame)) & ~std::uint64_t{15}) - 8;
 
   KernelFrame frame{};
@@ -154,14 +170,9 @@ SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alt
 
   SignalFrame out;
   out.address = frame_at;
-  out.bytes.resize(xstate_at - frame_at + xstate_bytes + sizeof kMagic2);
+  out.bytes.resize(xstate_at - frame_at + xstate.size());
   std::memcpy(out.bytes.data(), &frame, sizeof frame);
-  std::byte* xstate = out.bytes.data() + (xstate_at - frame_at);
-  std::memcpy(xstate, context.xstate.data(), xstate_bytes);
-  const SoftwareBytes software{kMagic1, static_cast<std::uint32_t>(xstate_bytes + sizeof kMagic2), features,
-                               static_cast<std::uint32_t>(xstate_bytes), {}};
-  std::memcpy(xstate + kSoftwareBytes, &software, sizeof software);
-  std::memcpy(xstate + xstate_bytes, &kMagic2, sizeof kMagic2);
+  std::memcpy(out.bytes.data() + (xstate_at - frame_at), xstate.data(), xstate.size());
   return out;
 }
 

@@ -19,6 +19,10 @@ struct Context {
   std::uint64_t signal_mask = 0;
 };
 
+// Code segments of user mode, fixed on x86-64 kernels.
+inline constexpr std::uint64_t kCode64 = 0x33, kCode32 = 0x23;
+inline bool runs_32_bit_code(const user_regs_struct& regs) { return regs.cs == kCode32; }
+
 // The thread must be in a ptrace stop.
 Result<Context> capture(pid_t tid);
 // Puts all of it back, bit by bit; an interrupted system call is then restarted by the kernel itself.
@@ -28,13 +32,18 @@ Result<Context> capture(pid_t tid);
 // it (a signal frame, a restored image): system calls that were interrupted are issued again; a timeout
 // that only the kernel's restart block could continue starts anew.
 user_regs_struct resumable(const user_regs_struct& regs);
+// The number of restart_syscall, with which the kernel continues a call that it knows how to continue.
+std::uint64_t restart_number(const user_regs_struct& regs);
 
-// A signal frame as the kernel builds it (arch/x86/kernel/signal_64.c: struct rt_sigframe), for a thread
+// A signal frame as the kernel builds it (arch/x86/kernel/signal_64.c: struct rt_sigframe; of 32-bit code see
+// frame32.h), for a thread
 // whose stack pointer is `stack` below which nothing may be assumed free but what a signal would use.
 struct SignalFrame {
   std::uint64_t address = 0;   // of its first byte; the first word is the return address
   std::vector<std::byte> bytes;
 };
+// The extended state as sigreturn takes it: standard layout, the kernel's marks in it and behind it.
+std::vector<std::byte> frame_xstate(const Context& context);
 // `restorer`: code that calls rt_sigreturn, or 0. `on_alternate_stack`: `stack` is the top of an
 // alternate signal stack, which has no red zone to spare.
 SignalFrame build_frame(const Context& context, std::uint64_t stack, bool on_alternate_stack,

@@ -33,5 +33,26 @@ TEST(Gadgets, FindsBothFormsOfTheRestorer) {
   EXPECT_EQ(find_restorer(bytes("nothing here")), std::nullopt);
 }
 
+TEST(Gadgets, FindsACallOf32BitCodeAndWhatItPops) {
+  // sysenter; int $0x80; pop ebp; pop edx; pop ecx; ret: the kernel's vdso
+  constexpr std::string_view vdso("\x0f\x34\xcd\x80\x5d\x5a\x59\xc3", 8);
+  EXPECT_EQ(find_returning_int80(bytes(vdso)), (ReturningCall{2, 12}));
+  constexpr std::string_view plain("\xcd\x80\xc3", 3);
+  EXPECT_EQ(find_returning_int80(bytes(plain)), (ReturningCall{0, 0}));
+}
+
+TEST(Gadgets, A32BitCallWhoseResultOrStackChangesIsNotAccepted) {
+  constexpr std::string_view result("\xcd\x80\x58\xc3", 4), stack("\xcd\x80\x5c\xc3", 4), cut("\xcd\x80\x5d", 3);
+  EXPECT_EQ(find_returning_int80(bytes(result)), std::nullopt);
+  EXPECT_EQ(find_returning_int80(bytes(stack)), std::nullopt);
+  EXPECT_EQ(find_returning_int80(bytes(cut)), std::nullopt);
+  EXPECT_EQ(find_int80(bytes(cut)), 0u);
+}
+
+TEST(Gadgets, FindsThe32BitRestorer) {
+  EXPECT_EQ(find_restorer32(bytes(std::string_view("\x90\xb8\xad\x00\x00\x00\xcd\x80", 8))), 1u);
+  EXPECT_EQ(find_restorer32(bytes(std::string_view("\xb8\x0f\x00\x00\x00\x0f\x05", 7))), std::nullopt);
+}
+
 }  // namespace
 }  // namespace dormouse::parasite

@@ -1,6 +1,5 @@
 #include "parasite/host/held_process.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -15,6 +14,7 @@
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/attended.h"
+#include "parasite/host/frame32.h"
 
 namespace dormouse::parasite {
 namespace {
@@ -22,15 +22,22 @@ namespace {
 constexpr unsigned long kOptions = PTRACE_O_TRACESYSGOOD;
 constexpr unsigned long kSuspendSeccomp = PTRACE_O_SUSPEND_SECCOMP;
 constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
-constexpr std::uint64_t kUser64 = 0x33;  // code segment of 64-bit user mode
+// Where user mode ends, for 32-bit code whatever its personality says (ADDR_LIMIT_3GB).
+constexpr std::uint64_t kEnd64 = 0x7fff'ffff'f000, kEnd32 = 0xc000'0000;
 
-std::span<const std::byte> bytes_of(const user_regs_struct& regs) {
-  return std::as_bytes(std::span(&regs, 1));
+// The calls that a thread makes outside the interpreter, as 32-bit code numbers them.
+long number32(long number) {
+  switch (number) {
+    case SYS_mmap: return kMmap32;
+    case SYS_munmap: return kMunmap32;
+    case SYS_mprotect: return kMprotect32;
+  }
+  return -1;  // ENOSYS
 }
 
-// An address for `size` bytes in the middle of the largest hole: far from anything that may grow.
-Result<std::uint64_t> find_hole(std::span<const proc::Vma> maps, std::uint64_t size) {
-  constexpr std::uint64_t kLowest = 1 << 20, kHighest = 0x7fff'ffff'f000, kAlign = 2 << 20;
+// An address for `size` bytes in the middle of the largest hole below `highest`: far from anything that may grow.
+Result<std::uint64_t> find_hole(std::span<const proc::Vma> maps, std::uint64_t size, std::uint64_t highest) {
+  constexpr std::uint64_t kLowest = 1 << 20, kAlign = 2 << 20;
   std::uint64_t previous = kLowest, best_start = 0, best_size = 0;
   const auto consider = [&](std::uint64_t end) {
     if (end > previous && end - previous > best_size) {
@@ -39,10 +46,10 @@ Result<std::uint64_t> find_hole(std::span<const proc::Vma> maps, std::uint64_t s
     }
   };
   for (const proc::Vma& vma : maps) {
-    consider(std::min(vma.start, kHighest));
+    consider(std::min(vma.start, highest));
     previous = std::max(previous, vma.end);
   }
-  consider(kHighest);
+  consider(highest);
   if (best_size < size + 2 * kAlign)
     return fail(Error::unsupported("no room in the address space for the engine's shared area"));
   return (best_start + (best_size - size) / 2) / kAlign * kAlign;
@@ -151,15 +158,31 @@ Result<> HeldProcess::capture_contexts() {
   for (auto& thread : threads_) {
     thread->context_ = TRY_OR(capture(thread->tid_), std::move(e).owner(name_));
     thread->captured_ = true;
-    if (thread->context_.regs.cs != kUser64)
-      return fail(Error::unsupported("32-bit code").object(format("thread {}", thread->tid_)).owner(name_)
-                      .remedy("only 64-bit x86 tasks can be checkpointed"));
+    const std::uint64_t code = thread->context_.regs.cs;
+    const auto refuse = [&](const char* what) {
+      return fail(Error::unsupported(what).object(format("thread {}", thread->tid_)).owner(name_)
+                      .remedy("try again when all its threads run the program's own kind of code"));
+    };
+    if (code != kCode64 && code != kCode32) return refuse("it runs in a code segment of its own (LDT)");
+    if (code != leader().context_.regs.cs) return refuse("the process has threads with 32-bit and with 64-bit code");
   }
+  is_32_ = !threads_.empty() && parasite::runs_32_bit_code(leader().context_.regs);
   return {};
 }
 
+SignalFrame HeldProcess::frame_for(const HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) const {
+  if (!is_32_) return build_frame(thread.context_, stack, on_alternate_stack, gadgets_.restorer);
+  return thread.strict_ ? build_frame32(thread.context_, stack, gadgets_.old_restorer, gadgets_.pops, FrameKind::kOld)
+                        : build_frame32(thread.context_, stack, gadgets_.restorer, gadgets_.pops);
+}
+
+// Where the frame's return address is: what a gadget pops stands below it.
+std::uint64_t HeldProcess::home_of(const HeldThread& thread) const {
+  return thread.frame_.address + gadgets_.pops;
+}
+
 Result<> HeldProcess::lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) {
-  SignalFrame frame = build_frame(thread.context_, stack, on_alternate_stack, gadgets_.restorer);
+  SignalFrame frame = frame_for(thread, stack, on_alternate_stack);
   std::vector<std::byte> under(frame.bytes.size());
   TRY(sys::process_vm_read(leader().tid(), frame.address, under));
   TRY(sys::process_vm_write(leader().tid(), frame.address, frame.bytes));
@@ -171,7 +194,8 @@ Result<> HeldProcess::lay_frame(HeldThread& thread, std::uint64_t stack, bool on
 // If the engine dies in between, the thread returns from the gadget into the restorer and so onto its frame.
 Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
                                         std::uint64_t stack) {
-  return TRY_OR(attended_syscall(keeper_, thread.tid_, thread.context_.regs, gadgets_.syscall, stack, number, args),
+  return TRY_OR(attended_syscall(keeper_, thread.tid_, thread.context_.regs, gadgets_.syscall, stack,
+                                 is_32_ ? number32(number) : number, args),
                 std::move(e).owner(name_));
 }
 
@@ -199,20 +223,27 @@ Result<> HeldProcess::part_area(std::uint64_t stack) {
   return {};
 }
 
+SignalFrame HeldProcess::undo_frame(std::uint64_t wanted, std::size_t size) const {
+  const HeldThread& first = *threads_.front();
+  const std::uint64_t home = first.frame_.address;
+  if (is_32_)
+    return build_call_frame32(first.context_.regs, home, gadgets_.restorer, gadgets_.pops, gadgets_.syscall, kMunmap32,
+                              wanted, size, home);
+  return build_call_frame(first.context_.regs, home, gadgets_.restorer, gadgets_.syscall, SYS_munmap, wanted, size,
+                          home);
+}
+
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
 Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes) {
   const auto count = static_cast<std::uint32_t>(threads_.size()) + 1;  // one for a helper thread
   const std::size_t size = Area::size_for(count, program_bytes);
-  const std::uint64_t wanted = TRY_OR(find_hole(maps, size), std::move(e).owner(name_));
-  const SignalFrame& home = leader().frame_;
-  std::uint64_t stack = home.address;
+  const std::uint64_t wanted = TRY_OR(find_hole(maps, size, is_32_ ? kEnd32 : kEnd64), std::move(e).owner(name_));
+  std::uint64_t stack = leader().frame_.address;
   std::vector<std::byte> covered;
   if (can_tidy()) {
-    const SignalFrame undo =
-        build_call_frame(leader().context_.regs, home.address, gadgets_.restorer, gadgets_.syscall,
-                         SYS_munmap, wanted, size, home.address);
+    const SignalFrame undo = undo_frame(wanted, size);
     covered.resize(undo.bytes.size());
     TRY(sys::process_vm_read(leader().tid(), undo.address, covered));
     TRY(sys::process_vm_write(leader().tid(), undo.address, undo.bytes));
@@ -227,6 +258,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
   area_->header().spins = Area::spins_for(keeper_.held());
   if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
+  area_->header().gadget_pops = gadgets_.pops;
   TRY(start_serving(leader()));
   if (!covered.empty()) TRY(sys::process_vm_write(leader().tid(), stack, covered));
   return {};
@@ -239,11 +271,11 @@ Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& 
   blob::AreaHeader& header = area_->header();
   if (thread.slot_ == 0) {
     __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
-    return sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+    return sys::ptrace::setregs(thread.tid_, regs);
   }
   const std::uint64_t gadget = header.unmap_gadget;
   __atomic_store_n(&header.unmap_gadget, 0, __ATOMIC_RELEASE);
-  const Result<> sent = sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+  const Result<> sent = sys::ptrace::setregs(thread.tid_, regs);
   if (sent) __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
   __atomic_store_n(&header.unmap_gadget, gadget, __ATOMIC_RELEASE);
   return sent;
@@ -252,14 +284,17 @@ Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& 
 Result<> HeldProcess::start_serving(HeldThread& thread) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
-  cell.frame = thread.frame_.address;
-  cell.leave_by = blob::Leave::kSignalReturn;
+  cell.frame = home_of(thread);
+  cell.leave_by = !is_32_          ? blob::Leave::kSignalReturn
+                  : thread.strict_ ? blob::Leave::kOldSignalReturn32
+                                   : blob::Leave::kSignalReturn32;
   cell.area = area_->address();
   cell.stack_top = area_->stack_top(thread.slot_);
   cell.leaves_last = thread.slot_ == 0;
   TRY(keeper_.enlist(cell));
 
   user_regs_struct regs = thread.context_.regs;
+  regs.cs = kCode64;
   regs.rip = area_->entry();
   regs.rdi = area_->cell_address(thread.slot_);
   regs.rsp = cell.stack_top - 8;
@@ -306,13 +341,13 @@ Result<> HeldProcess::move_frame(HeldThread& thread) {
     log_.debug("{}: no frame on the alternate stack: {}", name_, laid.error().message());
     return {};
   }
-  area_->cell(thread.slot_).frame = thread.frame_.address;
+  area_->cell(thread.slot_).frame = home_of(thread);
   return sys::process_vm_write(leader().tid(), first.address, covered);
 }
 
 Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                             std::size_t program_bytes) {
-  gadgets_ = TRY_OR(finder.find(leader().tid(), proc_dir, maps), std::move(e).owner(name_));
+  gadgets_ = TRY_OR(finder.find(leader().tid(), proc_dir, maps, is_32_), std::move(e).owner(name_));
   if (!gadgets_.complete())
     log_.debug("{}: no way home without the engine while its area is being mapped", name_);
   for (std::uint32_t i = 0; i < threads_.size(); ++i) {
@@ -355,14 +390,22 @@ Result<> HeldProcess::park(HeldThread& thread) {
   user_regs_struct regs = thread.context_.regs;
   regs.rip = gadgets_.syscall;
   regs.rsp = thread.frame_.address;
-  regs.rax = SYS_futex;
+  regs.rax = is_32_ ? kFutex32 : SYS_futex;
   regs.orig_rax = static_cast<std::uint64_t>(-1);
-  regs.rdi = regs.r8 = counter;
-  regs.rsi = FUTEX_WAKE_OP;
+  constexpr auto kChange = static_cast<std::uint32_t>(FUTEX_OP(FUTEX_OP_ADD, 0xfff, FUTEX_OP_CMP_EQ, 0));
   regs.rdx = 1;
-  regs.r10 = 0;
-  regs.r9 = static_cast<std::uint32_t>(FUTEX_OP(FUTEX_OP_ADD, 0xfff, FUTEX_OP_CMP_EQ, 0));
-  return sys::ptrace::setregset(thread.tid_, NT_PRSTATUS, bytes_of(regs));
+  if (is_32_) {
+    regs.rbx = regs.rdi = counter;
+    regs.rcx = FUTEX_WAKE_OP;
+    regs.rsi = 0;
+    regs.rbp = kChange;
+  } else {
+    regs.rdi = regs.r8 = counter;
+    regs.rsi = FUTEX_WAKE_OP;
+    regs.r10 = 0;
+    regs.r9 = kChange;
+  }
+  return sys::ptrace::setregs(thread.tid_, regs);
 }
 
 // Registers, mask and memory as they were; still stopped.

@@ -41,6 +41,9 @@ class HeldThread {
   // Between capture_contexts() and enter(): the thread was inside a restartable sequence, which it must leave
   // by its abort handler, wherever it goes on.
   void abort_sequence(std::uint64_t handler) { context_.regs.rip = handler; }
+  // Before enter(): seccomp's strict mode leaves it few calls, and to 32-bit code only the oldest way to return from a
+  // signal.
+  void set_strict() { strict_ = true; }
   // After capture_contexts(): which call it is that the thread continues, where the kernel's only word for it is
   // restart_syscall. Makes no difference to the thread, which goes on from the kernel's restart block.
   void name_call(std::uint64_t number) { context_.regs.orig_rax = number; }
@@ -56,6 +59,7 @@ class HeldThread {
   bool stopped_ = false;  // in the stop that was asked for
   bool captured_ = false;  // context_ is its own
   bool inside_ = false;   // serving the interpreter
+  bool strict_ = false;
   SignalFrame frame_;
   std::vector<std::byte> under_frame_;  // what stood where the frame is
 };
@@ -73,8 +77,10 @@ class HeldProcess {
   std::vector<std::unique_ptr<HeldThread>>& threads() { return threads_; }
   // The first that lives: the main thread, unless that has ended before the others.
   HeldThread& leader() { return *threads_.front(); }
-  // A `syscall` instruction in the process's own code; 0: none was found. Known after enter().
+  // A `syscall` instruction (32-bit: `int $0x80`) in the process's own code; 0: none was found. Known after enter().
   std::uint64_t syscall_instruction() const { return gadgets_.syscall; }
+  // The process runs 32-bit code; the interpreter in it is 64-bit code all the same. Known after capture_contexts().
+  bool runs_32_bit_code() const { return is_32_; }
   Area& area() { return *area_; }
   bool inside() const { return area_.has_value(); }
   // The area's slot that no thread of the process uses.
@@ -89,7 +95,8 @@ class HeldProcess {
   // Lets a stopped process of one thread run until it executes another program or ends, and holds it there:
   // its parent may wait for that in vfork(), where it cannot be stopped.
   [[nodiscard]] Result<> run_to_exec(Deadline deadline);
-  // Reads the registers of all threads. They must be stopped.
+  // Reads the registers of all threads. They must be stopped. kUnsupported: code segments of the program's own (LDT), or
+  // 64-bit and 32-bit code in one process.
   [[nodiscard]] Result<> capture_contexts();
   // Seccomp filters calls of some of its threads, which bite again when nobody traces them: without the engine these
   // threads then do nothing but return to where they were, and leave the area behind. To be said before enter().
@@ -127,6 +134,9 @@ class HeldProcess {
   [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
   Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
   [[nodiscard]] Result<> part_area(std::uint64_t stack);
+  SignalFrame frame_for(const HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) const;
+  std::uint64_t home_of(const HeldThread& thread) const;
+  SignalFrame undo_frame(std::uint64_t wanted, std::size_t size) const;
   [[nodiscard]] Result<> start_serving(HeldThread& thread);
   [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
   [[nodiscard]] Result<> ask_alternate_stacks();
@@ -145,7 +155,7 @@ class HeldProcess {
   Gadgets gadgets_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
-  bool withdrawn_ = false, released_ = false, confined_ = false;
+  bool withdrawn_ = false, released_ = false, confined_ = false, is_32_ = false;
 };
 
 // Programs for several threads, run at once: all are woken, then all are waited for.

@@ -14,6 +14,12 @@ OpRef Program::call(std::string label, long number, std::initializer_list<Value>
   return ref;
 }
 
+OpRef Program::call32(std::string label, long number, std::initializer_list<Value> args, Expectation expect) {
+  const OpRef ref = perform(blob::OpCode::kSyscall32, std::move(label), args, expect);
+  ops_.back().number = static_cast<std::uint32_t>(number);
+  return ref;
+}
+
 OpRef Program::perform(blob::OpCode code, std::string label, std::initializer_list<Value> args,
                        Expectation expect) {
   blob::Op op{};
@@ -91,6 +97,7 @@ std::string_view code_name(blob::OpCode code) {
     case blob::OpCode::kCopyChanged: return "copy_changed";
     case blob::OpCode::kStore: return "store";
     case blob::OpCode::kZeroPages: return "nonzero_pages";
+    case blob::OpCode::kSyscall32: return "syscall32";
   }
   return "?";
 }
@@ -130,6 +137,7 @@ std::string print_expectation(const blob::Op& op) {
 
 std::string Program::name(std::uint32_t op) const {
   if (ops_[op].code == blob::OpCode::kSpawn) return "clone3";
+  if (ops_[op].code == blob::OpCode::kSyscall32) return syscall_name32(static_cast<long>(ops_[op].number));
   return ops_[op].code == blob::OpCode::kSyscall ? syscall_name(static_cast<long>(ops_[op].number))
                                                  : std::string(code_name(ops_[op].code));
 }
@@ -139,8 +147,9 @@ std::string Program::print() const {
   for (std::size_t i = 0; i < ops_.size(); ++i) {
     const blob::Op& op = ops_[i];
     text += format("{}: ", i);
-    text += op.code == blob::OpCode::kSyscall ? syscall_name(static_cast<long>(op.number))
-                                              : std::string(code_name(op.code));
+    if (op.code == blob::OpCode::kSyscall) text += syscall_name(static_cast<long>(op.number));
+    else if (op.code == blob::OpCode::kSyscall32) text += "32-bit " + syscall_name32(static_cast<long>(op.number));
+    else text += code_name(op.code);
     text += '(';
     for (unsigned k = 0; k < used_args(op, data_args_[i]); ++k) {
       if (k > 0) text += ", ";

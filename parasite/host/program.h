@@ -67,6 +67,8 @@ class Program {
  public:
   // `label` names the operation in errors: "map 7f00…-7f01…".
   OpRef call(std::string label, long number, std::initializer_list<Value> args, Expectation expect = ok());
+  // A call of 32-bit code, of at most five arguments; data only where the area is below 4 GiB.
+  OpRef call32(std::string label, long number, std::initializer_list<Value> args, Expectation expect = ok());
   // The non-system-call operations of blob::OpCode.
   OpRef perform(blob::OpCode code, std::string label, std::initializer_list<Value> args,
                 Expectation expect = ok());

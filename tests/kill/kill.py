@@ -149,7 +149,10 @@ def test_dump_of_terminals(scratch):
 
 def test_dump_of_confined_threads(scratch):
     """Whose every call but a few is deadly as soon as nobody traces them. They leave the area behind, and live."""
-    man = start("seccomp_confined", scratch / "victim")
+    confined_live_on(start("seccomp_confined", scratch / "victim"), scratch)
+
+
+def confined_live_on(man, scratch):
     images = scratch / "images"
     counts = count_calls(dump_command(man, images), scratch / "calls")
     killed = tried = 0
@@ -161,12 +164,36 @@ def test_dump_of_confined_threads(scratch):
     expect_pass(man)
 
 
+def start_32(name, directory):
+    program = PROGRAMS / "workloads" / f"{name}_32"
+    return start(program.name, directory) if program.exists() else None
+
+
+NO_32 = "no compiler here for 32-bit programs"
+
+
+def test_dump_of_32_bit_threads(scratch):
+    man = start_32("threads_with_tls", scratch / "victim")
+    return sweep_dump(man, scratch) if man else NO_32
+
+
+def test_dump_of_32_bit_signal_users(scratch):
+    man = start_32("alt_stack_kept", scratch / "victim")
+    return sweep_dump(man, scratch) if man else NO_32
+
+
+def test_dump_of_confined_32_bit_code(scratch):
+    """Among the few calls that are left to it are those with which 32-bit code returns from a handler."""
+    man = start_32("seccomp_confined", scratch / "victim")
+    return confined_live_on(man, scratch) if man else NO_32
+
+
 def register_changes(command, report):
     """Which of a run's ptrace calls (counted from 1) give a thread other registers."""
     subprocess.run(["strace", "-qq", "-e", "trace=ptrace", "-o", str(report), *command], stdin=subprocess.DEVNULL,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120, check=True)
     calls = [line for line in report.read_text().splitlines() if line.startswith("ptrace(")]
-    return [number for number, line in enumerate(calls, 1) if "PTRACE_SETREGSET" in line]
+    return [number for number, line in enumerate(calls, 1) if "PTRACE_SETREGS," in line]
 
 
 def test_dump_as_threads_enter(scratch):

@@ -79,6 +79,28 @@ def test_timer_of_a_thread(scratch):
     return _unsupported(scratch, "timer_of_a_thread", ("CPU time of one thread", "timer 0"))
 
 
+def test_code32_in_64(scratch):
+    """Which no image could say: the same registers stand for a program of 32-bit code."""
+    return _unsupported(scratch, "code32_in_64", ("a program of 64-bit code is running 32-bit code",))
+
+
+def test_own_segments(scratch):
+    return _unsupported(scratch, "own_segments", ("segments", "modify_ldt"))
+
+
+def test_code32_without_kernel(scratch):
+    """The images are of 32-bit code, and the kernel runs none."""
+    program = workload("sigactions_kept_32")
+    if not program.exists():
+        return "no compiler here for 32-bit programs"
+    man = start(program, scratch / "victim")
+    images = scratch / "images"
+    dump(man, images)
+    restore_is_refused(man, images, ("32-bit code", "CONFIG_IA32_EMULATION"),
+                       arguments=[*man.restore_arguments, "--without=compat_cr"])
+    restore_and_pass(man, images)
+
+
 def test_io_uring(scratch):
     return _unsupported(scratch, "io_uring", ("io_uring", "descriptor 3"))
 

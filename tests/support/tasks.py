@@ -77,8 +77,18 @@ def tree(root):
 flags_of_no_interest = {"sd", "ac"}
 
 
+def runs_32_bit_code(pid):
+    """Whether its program is one (ELFCLASS32)."""
+    try:
+        with open(f"/proc/{pid}/exe", "rb") as program:
+            return program.read(5) == b"\x7fELF\x01"
+    except OSError:
+        return False
+
+
 def mappings(pid):
-    """(from, to, what) of each mapping; neighbours that differ in nothing count as one."""
+    """(from, to, what) of each mapping; neighbours that differ in nothing count as one. The kernel's [vsyscall] page is in
+    every process that was started by a 64-bit program without executing another one; 32-bit code cannot see it."""
     out = []
     text = (read(f"/proc/{pid}/smaps") or b"").decode(errors="replace")
     for line in text.splitlines():
@@ -95,6 +105,8 @@ def mappings(pid):
         elif line.startswith("VmFlags:"):
             flags = [flag for flag in line.split()[1:] if flag not in flags_of_no_interest]
             out[-1][7] = " ".join(flags)
+    if runs_32_bit_code(pid):
+        out = [mapping for mapping in out if mapping[6] != "[vsyscall]"]
     merged = []
     for mapping in out:
         last = merged[-1] if merged else None
@@ -210,7 +222,9 @@ def snapshot(root, at_rest=False):
     return out
 
 
-_RESTART_SYSCALL = "219"  # on x86-64
+def _is_restart(words):
+    """restart_syscall: on x86-64, and of 32-bit code, whose stack is below 4 GiB (read() of 64-bit code is 0 as well)."""
+    return words[:1] == ["219"] or words[:1] == ["0"] and len(words) == 9 and int(words[7], 16) < 1 << 32
 
 
 def _same_wait(old, new):
@@ -218,7 +232,7 @@ def _same_wait(old, new):
     has interrupted goes on as restart_syscall, with the same arguments: the kernel's own way."""
     if "running" in (old.strip(), new.strip()):
         return True
-    restarted = new.split()[:1] == [_RESTART_SYSCALL] or old.split()[:1] == [_RESTART_SYSCALL]
+    restarted = _is_restart(new.split()) or _is_restart(old.split())
     return restarted and old.split()[1:] == new.split()[1:]
 
 

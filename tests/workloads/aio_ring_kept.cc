@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <sys/syscall.h>

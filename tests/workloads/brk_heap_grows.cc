@@ -1,3 +1,4 @@
+// bits: 64 32
 #include "tests/workloads/workload.h"
 
 WORKLOAD("the heap made by brk keeps its content and its end, and grows and shrinks from there") {

@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <pthread.h>
 
 #include <atomic>

@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sys/syscall.h>

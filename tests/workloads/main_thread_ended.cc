@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/eventfd.h>

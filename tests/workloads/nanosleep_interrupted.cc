@@ -1,3 +1,4 @@
+// bits: 64 32
 // driver: --moving
 #include <pthread.h>
 #include <time.h>

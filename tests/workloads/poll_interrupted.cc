@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <poll.h>
 #include <pthread.h>
 #include <sys/select.h>

@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>

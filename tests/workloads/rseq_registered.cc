@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <sched.h>
 #include <sys/rseq.h>
 

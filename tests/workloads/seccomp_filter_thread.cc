@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>

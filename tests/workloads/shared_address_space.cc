@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <sys/wait.h>
 
 #include "tests/workloads/clone.h"

@@ -1,3 +1,4 @@
+// bits: 64 32
 #include <elf.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
