@@ -1,27 +1,13 @@
-#include <fcntl.h>
 #include <sys/mman.h>
 
-#include "tests/workloads/workload.h"
+#include "tests/workloads/smaps.h"
 
 namespace {
 constexpr size_t kPage = 4096, kPages = 512, kChanged = 64;
 
-// Pages of the range that this process maps alone, by the kernel's own count in smaps.
+// What this process maps alone, by the kernel's own count.
 long private_kilobytes(const void* address) {
-  FILE* smaps = MUST(fopen("/proc/self/smaps", "re"));
-  char line[512];
-  bool inside = false;
-  long total = 0;
-  while (fgets(line, sizeof line, smaps)) {
-    unsigned long from, to;
-    long value;
-    if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
-      inside = from <= reinterpret_cast<unsigned long>(address) && reinterpret_cast<unsigned long>(address) < to;
-    else if (inside && (sscanf(line, "Private_Clean: %ld", &value) == 1 || sscanf(line, "Private_Dirty: %ld", &value) == 1))
-      total += value;
-  }
-  fclose(smaps);
-  return total;
+  return workload::smaps_kilobytes(address, "Private_Clean") + workload::smaps_kilobytes(address, "Private_Dirty");
 }
 }  // namespace
 
