@@ -21,12 +21,6 @@ constexpr std::string_view kRelease = "release it before the checkpoint";
 
 bool is_of_table(const proc::FileLock& lock) { return lock.kind == proc::LockKind::kPosix; }
 
-// A read lock needs a readable descriptor, a write lock a writable one; flock() and leases take any.
-bool can_set(const OpenFile& file, const proc::FileLock& lock) {
-  if (lock.kind != proc::LockKind::kPosix && lock.kind != proc::LockKind::kOfd) return true;
-  return file.access_mode() == O_RDWR || (lock.type == F_WRLCK) == (file.access_mode() == O_WRONLY);
-}
-
 const ImageTask* task_of(const pb::file_lock_entry& lock, const Image& image) {
   const auto found = std::ranges::find_if(image.tasks, [&](const ImageTask& task) {
     return task.alive() && static_cast<std::int32_t>(task.tree.pid()) == lock.pid();
@@ -84,19 +78,6 @@ Result<> LocksDump::note(const OpenFile& file, std::uint32_t id) {
 }
 
 Result<> LocksDump::note(const OpenFile& file, std::uint32_t id, const proc::FileLock& lock) {
-  const Task* const by = setter(file, lock);
-  if (is_of_table(lock)) {
-    const std::string name = format("{} {} {} {}", lock.file, lock.pid, lock.first, lock.last);
-    if (by == nullptr) {
-      // Of an outsider who has the same open file: it stays with that one.
-      const bool in_tree = std::ranges::any_of(context_.tree.tasks, [&](const auto& task) { return task->pid == lock.pid; });
-      if (in_tree || lock.pid <= 0)
-        strays_.emplace(name, file.blocked("is locked by a process that is gone or has another descriptor table by now",
-                                           std::string(kRelease)));
-      return {};
-    }
-    claimed_.insert(name);
-  }
   if (!context_.options.file_locks)
     return fail(file.blocked("holds a lock on the file", "have locks saved, and set again: --file-locks"));
   const std::uint32_t holder = is_of_table(lock) ? file.task->files_id : id;
@@ -107,7 +88,9 @@ Result<> LocksDump::note(const OpenFile& file, std::uint32_t id, const proc::Fil
     if (is_new) saved.lost = file.blocked("is locked, and in no process's table", std::string(kRelease));
     return {};
   }
-  const bool fits = by != nullptr && can_set(file, lock);
+  // It may have ended, and left the lock to those who share what it is of.
+  const Task* const by = setter(file, lock);
+  const bool fits = by != nullptr;
   if (!is_new && !saved.lost && (saved.fits || !fits)) return {};
   saved.entry.set_pid(by != nullptr ? by->ns_pid : file.task->ns_pid);
   saved.entry.set_fd(file.number);
@@ -117,8 +100,6 @@ Result<> LocksDump::note(const OpenFile& file, std::uint32_t id, const proc::Fil
 }
 
 Result<> LocksDump::finish() {
-  for (auto& [name, error] : strays_)
-    if (!claimed_.contains(name)) context_.blockers.add(std::move(error));
   if (locks_.empty()) return {};
   images::Writer writer = TRY(context_.out.create(images::kFileLocks));
   for (auto& [key, saved] : locks_) {

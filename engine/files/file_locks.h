@@ -1,13 +1,13 @@
 // Locks that tasks hold on files: those of a descriptor table (POSIX) and those of an open file (flock, OFD locks, leases).
 //
-// The kernel shows them per descriptor (fdinfo): a POSIX lock at every descriptor of that inode in the table that has
-// it, and at every descriptor anywhere of the open file that it was set through.
+// The kernel shows them per descriptor (fdinfo), at those of the open file that the lock was set through, and one of a
+// table only to who has that table. Nothing is shown twice but by duplicates: closing any descriptor of a file takes
+// the table's locks on it away.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -32,7 +32,7 @@ class LocksDump {
 
   // Locks that show at a descriptor of open file `id`. Every descriptor of all tables, and those in messages.
   [[nodiscard]] Result<> note(const OpenFile& file, std::uint32_t id);
-  // After the last: what was seen and is nobody's becomes a blocker, the rest an image.
+  // After the last: what nobody could set again becomes a blocker, the rest an image.
   [[nodiscard]] Result<> finish();
 
  private:
@@ -40,7 +40,7 @@ class LocksDump {
   using Key = std::tuple<proc::LockKind, std::uint32_t, std::string, std::int64_t>;
   struct Saved {
     pb::file_lock_entry entry;
-    bool fits = false;  // set by that very task, with a descriptor of the right access mode
+    bool fits = false;  // that task has set it itself
     std::optional<Error> lost = {};  // while there is no descriptor to set it with
   };
   [[nodiscard]] Result<> note(const OpenFile& file, std::uint32_t id, const proc::FileLock& lock);
@@ -48,9 +48,6 @@ class LocksDump {
 
   DumpContext& context_;
   std::map<Key, Saved> locks_;
-  // POSIX locks that show at a descriptor whose table is not that of their holder, and those that have theirs.
-  std::map<std::string, Error> strays_;
-  std::set<std::string> claimed_;
 };
 
 // A lock as the reference format has it. Without descriptor and pid.
