@@ -88,7 +88,6 @@ class LocksDumpTest : public LiveTable {
     range.l_len = 5;
     ::fcntl(fd, F_SETLK, &range);
   }
-  void before_finish() override { must(saved().save_in_flight()); }
   std::vector<pb::file_lock_entry> locks() {
     load();
     std::vector<pb::file_lock_entry> all;

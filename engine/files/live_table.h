@@ -131,6 +131,7 @@ class LiveTable : public testing::Test {
     files_ = std::make_unique<FilesDump>(must(FilesDump::begin(*context_, *mounts_)));
     for (const auto& each : tree_.tasks) must(files_->save_table(*each));
     before_finish();
+    blockers_->note(files_->save_in_flight());
     must(files_->finish());
     return blockers_->empty();
   }
