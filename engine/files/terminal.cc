@@ -119,6 +119,7 @@ Result<> TerminalFile::save_waiting(FilesSaver& saver) const {
 
 Result<> TerminalFile::finish_saving(FilesSaver& saver) {
   TRY(save_waiting(saver));
+  readable_.clear();  // or they would keep their terminals
   if (!infos_) return {};
   return infos_->finish();
 }

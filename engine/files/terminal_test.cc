@@ -199,6 +199,7 @@ TEST_F(TerminalTest, HungUpTerminalsStayHungUp) {
   end();
   load();
   const int slave = must(reopen(12));
+  must(restored().refill());
   ::winsize size{};
   const auto asked = sys::ioctl(slave, TIOCGWINSZ, &size);
   ASSERT_FALSE(asked);
