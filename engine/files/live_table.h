@@ -130,7 +130,6 @@ class LiveTable : public testing::Test {
         must(MountTable::of(must(sys::read_file(AT_FDCWD, "/proc/self/mountinfo")))));
     files_ = std::make_unique<FilesDump>(must(FilesDump::begin(*context_, *mounts_)));
     for (const auto& each : tree_.tasks) must(files_->save_table(*each));
-    blockers_->note(files_->save_in_flight());
     before_finish();
     blockers_->note(files_->save_in_flight());
     must(files_->finish());
