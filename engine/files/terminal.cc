@@ -1,13 +1,17 @@
 #include "engine/files/terminal.h"
 
+#include <fcntl.h>
+
 #include "base/format.h"
 #include "engine/files/open_file.h"
 #include "engine/files/opener.h"
 #include "engine/files/saver.h"
+#include "engine/files/terminal_queue.h"
 #include "engine/files/terminal_state.h"
 #include "engine/files/terminals.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/terminals.pb.h"
+#include "kernel/file.h"
 
 namespace dormouse::engine {
 namespace {
@@ -69,12 +73,14 @@ Result<> TerminalFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& 
   const bool hung_up = known->second;
   if (device.type == pb::PTY && !device.is_master && !hung_up)
     slaves_.push_back({device.index, file.object(), file.task->name()});
+  if (device.type == pb::PTY && !hung_up && (file.flags & O_ACCMODE) != O_WRONLY && !readable_.contains(known->first))
+    readable_[known->first] = TRY(sys::duplicate(file.fd.get()));
   return saver.write(record);
 }
 
 // A slave side works only with its master: in the tree, made anew for the caller of the restore, or
 // replaced by the terminal that the restore is run from.
-Result<> TerminalFile::finish_saving(FilesSaver& saver) {
+Result<> TerminalFile::save_in_flight(FilesSaver& saver) {
   std::optional<std::uint32_t> orphan;
   const bool orphans_allowed = saver.options().orphan_pts_master || saver.options().shell_job;
   for (const Slave& slave : slaves_) {
@@ -90,6 +96,29 @@ Result<> TerminalFile::finish_saving(FilesSaver& saver) {
           "--shell-job"));
     orphan = slave.index;
   }
+  return {};
+}
+
+// Where the other end is outside, it is who has that end who keeps what waits.
+Result<> TerminalFile::save_waiting(FilesSaver& saver) const {
+  std::optional<images::Writer> queues;
+  for (const auto& [number, fd] : readable_) {
+    const bool is_master = number % 2 == 1;
+    if (!is_master && !saved_.contains(number ^ 1)) continue;
+    pb::tty_data_entry entry;
+    entry.set_tty_id(number);
+    entry.set_data(TRY_OR(peek_terminal(fd.get(), is_master),
+                          std::move(e).object(format("{} of terminal {}", is_master ? "master" : "slave", number / 2))));
+    if (entry.data().empty()) continue;
+    if (!queues) queues = TRY(saver.context().out.create(images::kTtyData));
+    TRY(queues->append(entry));
+  }
+  if (!queues) return {};
+  return queues->finish();
+}
+
+Result<> TerminalFile::finish_saving(FilesSaver& saver) {
+  TRY(save_waiting(saver));
   if (!infos_) return {};
   return infos_->finish();
 }

@@ -19,6 +19,7 @@ class TerminalFile final : public FileKind {
   int type() const override;
   bool matches(const OpenFile& file) const override;
   Result<> save(const OpenFile& file, std::uint32_t id, FilesSaver& saver) override;
+  Result<> save_in_flight(FilesSaver& saver) override;
   Result<> finish_saving(FilesSaver& saver) override;
   Result<Fd> open(const pb::file_entry& entry, FilesOpener& opener) override;
   Result<> refill(FilesOpener& opener) override;
@@ -29,9 +30,12 @@ class TerminalFile final : public FileKind {
     std::uint32_t index;
     std::string object, owner;
   };
+  [[nodiscard]] Result<> save_waiting(FilesSaver& saver) const;
+
   std::optional<images::Writer> infos_;
   std::map<std::uint32_t, bool> saved_;  // by number in tty-info.img; whether it is hung up
   std::vector<Slave> slaves_;            // that are not hung up
+  std::map<std::uint32_t, Fd> readable_;  // by number: an end of a pseudo terminal, open for reading
 };
 
 }  // namespace dormouse::engine

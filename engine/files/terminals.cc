@@ -8,6 +8,7 @@
 #include "base/format.h"
 #include "engine/files/opener.h"
 #include "engine/files/paths.h"
+#include "engine/files/terminal_queue.h"
 #include "engine/files/terminal_state.h"
 #include "images/schema/files.pb.h"
 #include "images/schema/terminals.pb.h"
@@ -161,8 +162,6 @@ Result<Fd> Terminals::open_slave(const pb::tty_file_entry& entry, const pb::tty_
   // A new node has the mount's mode; the tasks may have changed it (mesg(1)).
   if (path.has_mode()) TRY(sys::fchmod(slave.get(), path.mode() & 07777));
   if (orphan && handed_out_.insert(index).second) TRY(hand_out(other_end));
-  // Closing the master hangs the slave up, which is how it was.
-  if (hung_up) masters_.erase(index);
   return slave;
 }
 
@@ -219,19 +218,28 @@ Result<> Terminals::finish() {
     };
     TRY_OR(put_back(), std::move(e).object(format("terminal {}", key_of(*info))));
   }
+  hang_up();
   return {};
 }
 
-// What could be read from one end is written to the other. Terminals promise no delivery, so what does
-// not fit is dropped.
+// Closing the master hangs all its slaves up, which is how they were. They had to be opened before.
+void Terminals::hang_up() {
+  for (const auto& [number, info] : infos_)
+    if (info->has_pty() && !info->has_termios() && !has_master_in_image(info->pty().index()))
+      masters_.erase(info->pty().index());
+}
+
+// Terminals promise no delivery, so what does not fit is dropped. Whoever may not type writes to the other end.
 Result<> Terminals::write_waiting_input() {
   const auto& in = opener_.context().in;
   if (!in.exists(images::kTtyData)) return {};
   images::Reader reader = TRY(in.reader(images::kTtyData));
   pb::tty_data_entry data;
-  while (TRY(reader.next(data)))
-    if (const auto other_end = any_end(data.tty_id() ^ 1))
-      (void)sys::write(*other_end, std::as_bytes(std::span(data.data())));
+  while (TRY(reader.next(data))) {
+    const auto end = any_end(data.tty_id()), other_end = any_end(data.tty_id() ^ 1);
+    if (end && fill_terminal(*end, data.tty_id() % 2 == 1, data.data())) continue;
+    if (other_end) (void)sys::write(*other_end, std::as_bytes(std::span(data.data())));
+  }
   return {};
 }
 

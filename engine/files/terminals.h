@@ -59,6 +59,7 @@ class Terminals {
   Result<> open_any(std::uint32_t number);
   Result<> apply_once(int fd, const pb::tty_info_entry& info);
   Result<> write_waiting_input();
+  void hang_up();
   std::optional<int> any_end(std::uint32_t number) const;
 
   FilesOpener& opener_;

@@ -142,6 +142,11 @@ def test_dump_of_signal_users(scratch):
     sweep_dump(start("alt_stack_kept", scratch / "victim"), scratch)
 
 
+def test_dump_of_terminals(scratch):
+    """What waits in a terminal is read and put back: the victim finds it all."""
+    sweep_dump(start("terminal_waiting_input", scratch / "victim"), scratch)
+
+
 def test_dump_of_confined_threads(scratch):
     """Whose every call but a few is deadly as soon as nobody traces them. They leave the area behind, and live."""
     confined_live_on(start("seccomp_confined", scratch / "victim"), scratch)

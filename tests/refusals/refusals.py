@@ -116,6 +116,10 @@ def test_socket_to_outside(scratch):
     return _unsupported(scratch, "socket_to_outside", ("descriptor 3", "belongs to nobody among the tasks", "--external unix["))
 
 
+def test_terminal_of_an_outsider(scratch):
+    return _unsupported(scratch, "terminal_of_an_outsider", ("descriptor 4", "other end is outside", "--shell-job"))
+
+
 def test_connection_not_accepted_with_data(scratch):
     return _unsupported(scratch, "connection_not_accepted", ("not accepted yet", "let the listener accept"))
 

@@ -1,3 +1,4 @@
+// lock: terminals
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <termios.h>

@@ -1,3 +1,4 @@
+// lock: terminals
 #include <signal.h>
 #include <sys/wait.h>
 
