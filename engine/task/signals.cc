@@ -85,6 +85,8 @@ Result<> append_signal_actions(parasite::Program& program, const pb::task_core_e
     const pb::sa_entry& entry = from.sigactions(index++);
     const std::string label = "signal action of " + signal_name(number);
     if (entry.compat_sigaction()) {
+      if ((entry.sigaction() | entry.restorer()) >> 32)
+        return fail(Error::corrupt("an address that 32-bit code cannot have").object(label));
       // Handlers are called as the code that set them is: with an i386 frame.
       const auto low = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
       const KernelAction32 action{low(entry.sigaction()), low(entry.flags()), low(entry.restorer()),

@@ -56,6 +56,9 @@ TEST(SignalsTest, ActionsOf32BitCodeAreSetAs32BitCodeDoes) {
   ASSERT_TRUE(append_signal_actions(program, core));
   EXPECT_NE(program.print().find("32-bit rt_sigaction(15, data+"), std::string::npos);
   EXPECT_NE(program.print().find(", 0, 8)  ; signal action of SIGTERM"), std::string::npos);
+  core.mutable_sigactions(13)->set_sigaction(0x1'0000'1000);
+  parasite::Program none;
+  EXPECT_EQ(append_signal_actions(none, core).error().kind(), Error::Kind::kCorruptImage);
 }
 
 TEST(SignalsTest, QueuedSignalsAreSentToOneself) {
