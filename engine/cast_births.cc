@@ -133,15 +133,22 @@ Result<> Cast::spawn_midwife(std::size_t index) {
   const Adoption& adoption = family_.adoptions[index];
   parasite::Puppet& midwife = midwives_[index];
   newest_midwife_ = index;
+  constexpr int kAttempts = 20;
   // Not one that the kernel chooses: somebody who is yet to be born may need it.
-  const pid_t number = helper_tid_ + 1 + static_cast<pid_t>(index);
-  midwife.ns_tid = own_pid_namespace_ ? number : free_number(number);
-  parasite::Program program;
-  TRY(yard_->prepare(midwife.slot, true));
-  yard_->append_spawn(program, midwife, adoption.shares, SIGCHLD);
-  const auto ran = yard_->run(giver_of(adoption), program);
+  pid_t number = helper_tid_ + 1 + static_cast<pid_t>(index);
+  Result<> ran;
+  for (int i = 0; i < kAttempts; ++i, number = midwife.ns_tid + 1) {
+    midwife.ns_tid = own_pid_namespace_ ? number : free_number(number);
+    parasite::Program program;
+    TRY(yard_->prepare(midwife.slot, true));
+    yard_->append_spawn(program, midwife, adoption.shares, SIGCHLD);
+    const auto placed = yard_->run(giver_of(adoption), program);
+    ran = placed ? Result<>() : fail(placed.error());
+    // On the node, others are born meanwhile, and groups hold numbers that no process has.
+    if (ran || own_pid_namespace_ || !ran.error().is_kernel(EEXIST)) break;
+  }
   TRY(meet_children(giver_of(adoption)));
-  if (!ran) return fail(ran.error());
+  if (!ran) return ran;
   if (midwife.tid == 0) return fail(Error::task_died("a midwife was born and not found").owner(giver_of(adoption).name));
   return {};
 }

@@ -1,6 +1,7 @@
 #include "kernel/scheduling.h"
 
 #include <linux/ioprio.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -59,6 +60,12 @@ bool covers(const CpuSet& set, const CpuSet& wanted) {
     if (static_cast<unsigned char>(wanted[i]) & ~have) return false;
   }
   return true;
+}
+
+Result<int> nice_of(pid_t tid) {
+  // The system call tells 20 less the value, so as never to be negative.
+  const long told = TRY(value("getpriority", [&] { return ::syscall(SYS_getpriority, PRIO_PROCESS, tid); }));
+  return static_cast<int>(20 - told);
 }
 
 Result<std::uint32_t> ioprio_get(pid_t tid) {

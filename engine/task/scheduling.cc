@@ -14,13 +14,13 @@ bool real_time(std::uint32_t policy) { return policy == SCHED_FIFO || policy == 
 
 }  // namespace
 
-void save_scheduling(const abi::SchedAttr& attr, pb::thread_core_entry& to) {
+void save_scheduling(const abi::SchedAttr& attr, int nice, pb::thread_core_entry& to) {
   const std::uint32_t policy = attr.policy == SCHED_DEADLINE ? SCHED_NORMAL : attr.policy;
   const bool reset = attr.flags & abi::kSchedFlagResetOnFork;
   to.set_sched_policy(policy | (reset ? SCHED_RESET_ON_FORK : 0));
   if (real_time(policy)) to.set_sched_prio(attr.priority);
-  // Real-time threads have a nice value too, for the day they become ordinary again.
-  to.set_sched_nice(attr.nice);
+  // All threads have a nice value, for the day they become ordinary again.
+  to.set_sched_nice(nice);
 }
 
 void append_scheduling(parasite::Program& program, const pb::thread_core_entry& from) {

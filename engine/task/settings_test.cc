@@ -62,7 +62,7 @@ TEST(SchedulingTest, ADeadlineIsNoPolicyOfTheFormat) {
   pb::thread_core_entry core;
   abi::SchedAttr attr;
   attr.policy = 6, attr.flags = abi::kSchedFlagResetOnFork;
-  save_scheduling(attr, core);
+  save_scheduling(attr, attr.nice, core);
   EXPECT_EQ(core.sched_policy(), 0x40000000u);
 }
 
@@ -70,7 +70,7 @@ TEST(SchedulingTest, APriorityIsStoredOnlyWhereItMeansSomething) {
   pb::thread_core_entry core;
   abi::SchedAttr attr;
   attr.policy = 3, attr.nice = -7, attr.flags = abi::kSchedFlagResetOnFork;
-  save_scheduling(attr, core);
+  save_scheduling(attr, attr.nice, core);
   EXPECT_FALSE(core.has_sched_prio());
   EXPECT_EQ(core.sched_policy(), 0x40000003u);
   parasite::Program program;

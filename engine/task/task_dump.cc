@@ -214,7 +214,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
   TRY(save_segments(tid, *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
-  save_scheduling(scheduling, core);
+  save_scheduling(scheduling, TRY(sys::nice_of(tid)), core);
   if (held.runs_32_bit_code()) {
     to.robust_list = ask_robust_list32(to.program);
   } else {

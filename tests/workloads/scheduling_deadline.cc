@@ -1,4 +1,5 @@
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <atomic>
@@ -20,6 +21,7 @@ std::atomic<int> g_stage{0};
 // Of the thread itself, so that the kernel need not be asked for another's.
 void* body(void*) {
   const DeadlineAttr wanted;
+  MUST(setpriority(PRIO_PROCESS, 0, 5));  // of this thread
   if (syscall(SYS_sched_setattr, 0, &wanted, 0) != 0) workload::skip("no deadlines for us here");
   g_stage = 1;
   while (g_stage == 1) usleep(10'000);
@@ -31,6 +33,7 @@ void* body(void*) {
   CHECK_EQ(now.runtime, wanted.runtime);
   CHECK_EQ(now.deadline, wanted.deadline);
   CHECK_EQ(now.period, wanted.period);
+  CHECK_EQ(getpriority(PRIO_PROCESS, 0), 5);
   return nullptr;
 }
 }  // namespace
