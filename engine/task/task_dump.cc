@@ -26,6 +26,7 @@
 #include "kernel/proc/stat.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
+#include "kernel/scheduling.h"
 #include "parasite/host/frame32.h"
 
 namespace dormouse::engine {
