@@ -221,7 +221,7 @@ TEST(VdsoTest, AFunctionThatThisKernelLacksBecomesItsSystemCall) { expect_proxy_
 struct Low {
   std::uint32_t target;
   std::uint16_t segment;
-  std::uint64_t stack_of_before;
+  std::uint64_t stack_of_before, frame_of_before;
   // push %ecx; push %ebx; call *%eax; add $8, %esp; lret
   unsigned char code[8] = {0x51, 0x53, 0xff, 0xd0, 0x83, 0xc4, 0x08, 0xcb};
   std::int32_t time[2][4];
@@ -236,11 +236,12 @@ std::int32_t call_32_bit_code(Low& area, std::uint32_t function, std::uint32_t o
   std::uint64_t result = function;
   std::uint64_t stack = (reinterpret_cast<std::uintptr_t>(area.stack) + sizeof area.stack - 64) & ~std::uintptr_t{15};
   asm volatile(
-      "mov %%rsp, %c[saved](%%rdi)\n\t"
+      "mov %%rsp, %c[saved](%%rdi)\n\t mov %%rbp, %c[saved]+8(%%rdi)\n\t"  // 32-bit code keeps lower halves
       "mov %%rdx, %%rsp\n\t"
+      "mov $0x2b, %%esi\n\t mov %%esi, %%ds\n\t mov %%esi, %%es\n\t"  // 64-bit code has null selectors there
       "lcall *(%%rdi)\n\t"
       "mov %%edi, %%edi\n\t"
-      "mov %c[saved](%%rdi), %%rsp"
+      "mov %c[saved](%%rdi), %%rsp\n\t mov %c[saved]+8(%%rdi), %%rbp"
       : "+a"(result), "+d"(stack)
       : "D"(&area), "b"(one), "c"(two), [saved] "i"(offsetof(Low, stack_of_before))
       : "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
