@@ -239,6 +239,7 @@ std::int32_t call_32_bit_code(Low& area, std::uint32_t function, std::uint32_t o
       "mov %%rsp, %c[saved](%%rdi)\n\t"
       "mov %%rbp, %c[frame](%%rdi)\n\t"
       "mov %%rdx, %%rsp\n\t"
+      "mov $0x2b, %%esi\n\t mov %%esi, %%ds\n\t mov %%esi, %%es\n\t"  // 64-bit code has null selectors there
       "lcall *(%%rdi)\n\t"
       "mov %%edi, %%edi\n\t"
       "mov %c[frame](%%rdi), %%rbp\n\t"
