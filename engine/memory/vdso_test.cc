@@ -217,16 +217,20 @@ TEST(VdsoTest, AFunctionThatThisKernelLacksBecomesItsSystemCall) { expect_proxy_
 
 // --- the same for 32-bit code, which the test calls from its own 64-bit code ----------------------
 
-// In memory below 4 GiB: what a far call needs, the code that it calls, and a stack.
+// In memory below 4 GiB: what a far call needs, the code that makes it (the return address is cut off, too), the code that
+// it calls, and a stack.
 struct Low {
   std::uint32_t target;
   std::uint16_t segment;
-  std::uint64_t stack_of_before, frame_of_before;  // 32-bit code cuts off the upper halves
+  std::uint64_t stack_of_before, frame_of_before;  // 32-bit code keeps lower halves only
+  // mov %rsp, 8(%rdi); mov %rdx, %rsp; lcall *(%rdi); mov %edi, %edi; mov 8(%rdi), %rsp; ret
+  unsigned char caller[16] = {0x48, 0x89, 0x67, 0x08, 0x48, 0x89, 0xd4, 0xff, 0x1f, 0x89, 0xff, 0x48, 0x8b, 0x67, 0x08, 0xc3};
   // push %ecx; push %ebx; call *%eax; add $8, %esp; lret
   unsigned char code[8] = {0x51, 0x53, 0xff, 0xd0, 0x83, 0xc4, 0x08, 0xcb};
   std::int32_t time[2][4];
   std::byte stack[3000];
 };
+static_assert(offsetof(Low, stack_of_before) == 8);
 
 std::uint32_t low(const void* pointer) { return static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(pointer)); }
 
@@ -236,17 +240,15 @@ std::int32_t call_32_bit_code(Low& area, std::uint32_t function, std::uint32_t o
   std::uint64_t result = function;
   std::uint64_t stack = (reinterpret_cast<std::uintptr_t>(area.stack) + sizeof area.stack - 64) & ~std::uintptr_t{15};
   asm volatile(
-      "mov %%rsp, %c[saved](%%rdi)\n\t"
       "mov %%rbp, %c[frame](%%rdi)\n\t"
-      "mov %%rdx, %%rsp\n\t"
       "mov $0x2b, %%esi\n\t mov %%esi, %%ds\n\t mov %%esi, %%es\n\t"  // 64-bit code has null selectors there
-      "lcall *(%%rdi)\n\t"
-      "mov %%edi, %%edi\n\t"
-      "mov %c[frame](%%rdi), %%rbp\n\t"
-      "mov %c[saved](%%rdi), %%rsp"
+      "lea -128(%%rsp), %%rsp\n\t"                                   // the red zone
+      "lea %c[caller](%%rdi), %%rsi\n\t"
+      "call *%%rsi\n\t"
+      "lea 128(%%rsp), %%rsp\n\t"
+      "mov %c[frame](%%rdi), %%rbp"
       : "+a"(result), "+d"(stack)
-      : "D"(&area), "b"(one), "c"(two), [saved] "i"(offsetof(Low, stack_of_before)),
-        [frame] "i"(offsetof(Low, frame_of_before))
+      : "D"(&area), "b"(one), "c"(two), [frame] "i"(offsetof(Low, frame_of_before)), [caller] "i"(offsetof(Low, caller))
       : "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "cc", "memory");
   return static_cast<std::int32_t>(result);
 }
