@@ -179,7 +179,9 @@ class MountsLive : public ::testing::Test {
       return check();
     }, id_map_);
     ASSERT_EQ(model.said(), "ok");
-    if (out_of_reach_) ASSERT_EQ(::chmod(top_.c_str(), 0700), 0);
+    if (out_of_reach_) {
+      ASSERT_EQ(::chmod(top_.c_str(), 0700), 0);
+    }
     auto prepared = prepare();
     ASSERT_TRUE(prepared) << prepared.error().message();
     const Inmate again(namespaces_, [&]() -> Result<> {
