@@ -74,7 +74,7 @@ Result<> TerminalFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& 
   if (device.type == pb::PTY && !device.is_master && !hung_up)
     slaves_.push_back({device.index, file.object(), file.task->name()});
   if (device.type == pb::PTY && !hung_up && (file.flags & O_ACCMODE) != O_WRONLY && !readable_.contains(known->first))
-    readable_[known->first] = TRY(sys::duplicate(file.fd.get()));
+    readable_[known->first] = {TRY(sys::duplicate(file.fd.get())), file.task->name()};
   return saver.write(record);
 }
 
@@ -102,13 +102,14 @@ Result<> TerminalFile::save_in_flight(FilesSaver& saver) {
 // Where the other end is outside, it is who has that end who keeps what waits.
 Result<> TerminalFile::save_waiting(FilesSaver& saver) const {
   std::optional<images::Writer> queues;
-  for (const auto& [number, fd] : readable_) {
+  for (const auto& [number, end] : readable_) {
     const bool is_master = number % 2 == 1;
     if (!is_master && !saved_.contains(number ^ 1)) continue;
     pb::tty_data_entry entry;
     entry.set_tty_id(number);
-    entry.set_data(TRY_OR(peek_terminal(fd.get(), is_master),
-                          std::move(e).object(format("{} of terminal {}", is_master ? "master" : "slave", number / 2))));
+    entry.set_data(TRY_OR(peek_terminal(end.fd.get(), is_master),
+                          std::move(e).object(format("{} of terminal {}", is_master ? "master" : "slave", number / 2))
+                              .owner(end.owner)));
     if (entry.data().empty()) continue;
     if (!queues) queues = TRY(saver.context().out.create(images::kTtyData));
     TRY(queues->append(entry));

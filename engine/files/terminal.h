@@ -35,7 +35,11 @@ class TerminalFile final : public FileKind {
   std::optional<images::Writer> infos_;
   std::map<std::uint32_t, bool> saved_;  // by number in tty-info.img; whether it is hung up
   std::vector<Slave> slaves_;            // that are not hung up
-  std::map<std::uint32_t, Fd> readable_;  // by number: an end of a pseudo terminal, open for reading
+  struct Readable {
+    Fd fd;
+    std::string owner;
+  };
+  std::map<std::uint32_t, Readable> readable_;  // by number: an end of a pseudo terminal, open for reading
 };
 
 }  // namespace dormouse::engine

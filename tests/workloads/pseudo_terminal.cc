@@ -3,21 +3,16 @@
 #include <sys/ioctl.h>
 #include <termios.h>
 
-#include "tests/workloads/workload.h"
+#include "tests/workloads/terminals.h"
 
 WORKLOAD("a pseudo terminal keeps its two sides, settings, size and who controls it") {
-  const int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (master < 0) workload::skip("there is no /dev/ptmx here");
-  MUST(grantpt(master));
-  MUST(unlockpt(master));
-  char name[64];
-  CHECK_EQ(ptsname_r(master, name, sizeof name), 0);
+  const auto [master, name] = open_master();
   const winsize size{33, 99, 0, 0};
   MUST(ioctl(master, TIOCSWINSZ, &size));
   const pid_t child = workload::fork_child([&] {
     close(master);
     MUST(setsid());
-    const int slave = MUST(open(name, O_RDWR));  // becomes the controlling terminal
+    const int slave = MUST(open(name.c_str(), O_RDWR));  // becomes the controlling terminal
     termios settings{};
     MUST(tcgetattr(slave, &settings));
     cfmakeraw(&settings);

@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "tests/workloads/workload.h"
+#include "tests/workloads/terminals.h"
 
 namespace {
 
@@ -15,13 +15,8 @@ struct Pair {
 };
 
 Pair open_pair() {
-  const int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-  if (master < 0) workload::skip("there is no /dev/ptmx here");
-  MUST(grantpt(master));
-  MUST(unlockpt(master));
-  char name[64];
-  CHECK_EQ(ptsname_r(master, name, sizeof name), 0);
-  return {master, MUST(open(name, O_RDWR | O_NOCTTY | O_CLOEXEC))};
+  const Master master = open_master();
+  return {master.fd, MUST(open(master.slave.c_str(), O_RDWR | O_NOCTTY | O_CLOEXEC))};
 }
 
 // The kernel hands on what is written in a moment of its own.
