@@ -161,6 +161,11 @@ def test_socket_to_outside(scratch):
     return _unsupported(scratch, "socket_to_outside", ("descriptor 3", "belongs to nobody among the tasks", "--external unix["))
 
 
+def test_full_terminal(scratch):
+    """Found out only when the tasks serve already."""
+    return _unsupported(scratch, "full_terminal", ("slave of terminal", "more waits to be read", "let its reader catch up"))
+
+
 def test_terminal_of_an_outsider(scratch):
     return _unsupported(scratch, "terminal_of_an_outsider", ("descriptor 4", "other end is outside", "--shell-job"))
 
