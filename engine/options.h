@@ -117,6 +117,7 @@ struct CheckpointOptions : CommonOptions {
   bool track_memory = false;   // note from now on which pages are written, for the next dump
   std::string parent_images;   // images of an earlier (pre-)dump to build on, as seen from images_dir
   PreDumpMode pre_dump_mode = PreDumpMode::kSplice;
+  std::vector<std::string> irmap_scan_paths;  // directories to search for inodes that only an inotify names
 };
 
 struct RestoreOptions : CommonOptions {

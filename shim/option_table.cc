@@ -130,6 +130,11 @@ Result<> enable_filesystems(Settings& settings, const OptionUse& use) {
   return {};
 }
 
+Result<std::string> parse_scan_path(std::string_view text) {
+  if (!text.starts_with('/')) return fail(Error::bad_option(format("\"{}\" is no absolute path", text)));
+  return std::string(text);
+}
+
 // ---- the table ----
 
 // clang-format off
@@ -218,6 +223,11 @@ constexpr Option kTable[] = {
   value("ghost-limit", 0, kDumps, "SIZE",
         [](Settings& s, const OptionUse& u) -> Result<> { s.common.ghost_limit_bytes = TRY(parse_size(u.text())); return {}; },
         "largest deleted file that is put into the images (default 1M)"),
+  // Nothing else is saved of a watch, asked or not.
+  satisfied("force-irmap", kDumps, "find the names of watched inodes, instead of trusting their file handles"),
+  value("irmap-scan-path", 0, kDumps, "DIR",
+        [](Settings& s, const OptionUse& u) -> Result<> { s.dump.irmap_scan_paths.push_back(TRY(parse_scan_path(u.text()))); return {}; },
+        "search this directory too for watched inodes; may be repeated"),
   flag("shell-job", 'j', kBoth, [](Settings& s) -> bool& { return s.common.shell_job; },
        "the tree has its session and terminal from outside"),
   flag("file-locks", 'l', kBoth, [](Settings& s) -> bool& { return s.common.file_locks; },
@@ -322,8 +332,6 @@ constexpr Option kTable[] = {
   missing("port", kDumps | kPageServer | kService, "page server and service are not built", kRequired, "PORT"),
   missing("ps-socket", kDumps | kPageServer, "the page server is not built", kRequired, "FD"),
   missing("skip-in-flight", kDumps, "skipping TCP connections in flight is not built"),
-  missing("force-irmap", kDumps, "resolving names of watched inodes is not built"),
-  missing("irmap-scan-path", kDumps, "resolving names of watched inodes is not built", kRequired, "PATH"),
   missing("allow-uprobes", kBoth, "tasks with uprobes are not built"),
   missing("libdir", kBoth, "plugins are not built", kRequired, "DIR", 'L'),
   missing("log-pid", kBoth, "one log for each process is not built"),

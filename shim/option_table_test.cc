@@ -301,10 +301,20 @@ TEST(OptionTable, JoinedNamespaces) {
 
 TEST(OptionTable, WhatIsNotBuiltIsRefusedByNameForTheCommandsItMattersTo) {
   Settings settings;
-  ASSERT_TRUE(set(settings, "force-irmap"));
+  ASSERT_TRUE(set(settings, "skip-in-flight"));
   EXPECT_EQ(text_of(refusals(settings, kDump)),
-            "option --force-irmap: resolving names of watched inodes is not built\n");
+            "option --skip-in-flight: skipping TCP connections in flight is not built\n");
   EXPECT_EQ(text_of(refusals(settings, kRestore)), "");
+}
+
+TEST(OptionTable, PlacesToSearchForWatchedInodes) {
+  Settings settings;
+  ASSERT_TRUE(set(settings, "force-irmap"));
+  ASSERT_TRUE(set(settings, "irmap-scan-path", "/etc"));
+  ASSERT_TRUE(set(settings, "irmap-scan-path", "/var/log"));
+  EXPECT_FALSE(set(settings, "irmap-scan-path", "relative"));
+  EXPECT_EQ(text_of(refusals(settings, kDump)), "");
+  EXPECT_EQ(checkpoint_options(settings).irmap_scan_paths, (std::vector<std::string>{"/etc", "/var/log"}));
 }
 
 TEST(OptionTable, IncrementalCheckpoints) {

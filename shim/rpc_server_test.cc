@@ -572,11 +572,11 @@ TEST_F(RpcServerTest, ALogInAnotherDirectoryIsRefused) {
 TEST_F(RpcServerTest, EveryProblemOfARequestIsInTheLog) {
   auto dump = request(pb::DUMP);
   dump.mutable_opts()->set_lazy_pages(true);
-  dump.mutable_opts()->set_force_irmap(true);
+  dump.mutable_opts()->set_tcp_skip_in_flight(true);
   send(dump);
   EXPECT_FALSE(receive()->success());
   EXPECT_THAT(images_.read("dump.log"), HasSubstr("RPC field lazy_pages: "));
-  EXPECT_THAT(images_.read("dump.log"), HasSubstr("RPC field force_irmap: "));
+  EXPECT_THAT(images_.read("dump.log"), HasSubstr("RPC field tcp_skip_in_flight: "));
 }
 
 TEST_F(RpcServerTest, PreDumpsAndTheDumpThatTheyAreForCanShareAConnection) {

@@ -148,6 +148,13 @@ Result<> save_ghost(const OpenFile& file, std::uint32_t number, images::OutputDi
   return writer.finish();
 }
 
+Result<GhostIdentity> identity_of_ghost(const images::InputDirectory& in, std::uint32_t number) {
+  images::Reader reader = TRY(in.reader(images::kGhostFile, number));
+  pb::ghost_file_entry entry;
+  if (!TRY(reader.next(entry))) return fail(reader.corrupt("the file is empty"));
+  return GhostIdentity{entry.dev(), entry.ino()};
+}
+
 Result<Fd> create_ghost(const images::InputDirectory& in, std::uint32_t number, int root,
                         const std::string& path) {
   images::Reader reader = TRY(in.reader(images::kGhostFile, number));

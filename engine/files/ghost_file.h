@@ -16,6 +16,13 @@ struct OpenFile;
 // Content, times, mode and owner of a regular file, directory, fifo, device or symbolic link.
 [[nodiscard]] Result<> save_ghost(const OpenFile& file, std::uint32_t number, images::OutputDirectory& out);
 
+// The file's device (as the kernel encodes it) and inode number at the checkpoint.
+struct GhostIdentity {
+  std::uint32_t device = 0;
+  std::uint64_t inode = 0;
+};
+Result<GhostIdentity> identity_of_ghost(const images::InputDirectory& in, std::uint32_t number);
+
 // Creates the file at `path` below `root`, or at a similar path if that one is taken, and deletes it
 // again. Directories that `path` needs exist just as long. The answer is an O_PATH descriptor.
 Result<Fd> create_ghost(const images::InputDirectory& in, std::uint32_t number, int root,

@@ -31,21 +31,41 @@ void fill_handle(const InotifyWatch& watch, pb::fh_entry* to) {
   for (const std::uint64_t word : words) to->add_handle(word);
 }
 
-Result<> add_watch(int fd, const pb::inotify_wd_entry& entry, int root) {
-  if (!entry.f_handle().has_path())
-    return fail(Error::unsupported("the image does not tell its path")
-                    .remedy("make the checkpoint with --force-irmap"));
+// What a watch without a path is of: a file without a name, which is open by now, or one of the root's file system whose
+// handle is all that the reference engine saves.
+Result<Fd> find_by_number(const pb::inotify_wd_entry& entry, FilesOpener& opener) {
+  if (auto nameless = TRY(opener.locate_nameless(entry.i_ino(), entry.s_dev()))) return std::move(*nameless);
+  const pb::fh_entry& saved = entry.f_handle();
+  if (saved.bytes() > MAX_HANDLE_SZ || saved.bytes() > static_cast<std::size_t>(saved.handle_size()) * sizeof(std::uint64_t))
+    return fail(Error::corrupt(format("a file handle of {} bytes has {} words", saved.bytes(), saved.handle_size())));
+  std::vector<std::uint8_t> handle(saved.bytes());
+  if (!handle.empty()) std::memcpy(handle.data(), saved.handle().data(), handle.size());
+  const Fd file_system = TRY(open_below(opener.root(), "/", O_RDONLY | O_DIRECTORY));
+  auto node = sys::open_by_handle_at(file_system.get(), static_cast<int>(saved.type()), handle, O_PATH);
+  if (node && TRY(sys::fstat(node->get())).st_ino == entry.i_ino()) return std::move(*node);
+  return fail(Error::unsupported(format("the image does not tell the path of the watched inode {}, and the root's file "
+                                        "system does not have it", entry.i_ino()))
+                  .remedy("make the checkpoint with --force-irmap"));
+}
+
+Result<Fd> find_watched(const pb::inotify_wd_entry& entry, FilesOpener& opener) {
+  if (!entry.f_handle().has_path()) return find_by_number(entry, opener);
   const std::string& path = entry.f_handle().path();
   const std::string absolute = path.starts_with('/') ? path : "/" + path;
-  const Fd node = TRY_OR(open_below(root, absolute, O_PATH | O_NOFOLLOW), std::move(e).object(absolute));
+  return TRY_OR(open_below(opener.root(), absolute, O_PATH | O_NOFOLLOW), std::move(e).object(absolute));
+}
+
+Result<> add_watch(int fd, const pb::inotify_wd_entry& entry, FilesOpener& opener) {
+  const Fd node = TRY(find_watched(entry, opener));
+  const std::string object = format("watch {}", entry.wd());
   // The task knows its watches by number; the kernel counts upwards from what it is told here.
   const auto wanted = static_cast<int>(entry.wd());
   TRY(sys::ioctl(fd, kSetNextWatch, static_cast<std::uintptr_t>(wanted)));
   const int got = TRY_OR(sys::inotify_add_watch(fd, format("/proc/self/fd/{}", node.get()), entry.mask()),
-                         std::move(e).object(absolute));
+                         std::move(e).object(object));
   if (got != wanted)
     return fail(Error::conflict(format("watch {} of {} got number {}: is the directory watched twice?", wanted,
-                                       absolute, got),
+                                       entry.f_handle().path(), got),
                                 EEXIST));
   return {};
 }
@@ -72,19 +92,21 @@ Result<> InotifyFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& s
     if (!watch) return fail(file.blocked(format("has a watch that is told in an unknown way: '{}'", line),
                                          "this kernel is too new for this version"));
     const auto path = TRY_OR(path_of_watched(*watch, saver), file.failed(std::move(e)));
-    if (!path)
+    std::optional<std::uint64_t> nameless;
+    if (!path) nameless = TRY_OR(held_without_name(*watch, saver), file.failed(std::move(e)));
+    if (!path && !nameless)
       return fail(file.blocked(format("watches inode {} of device {:x}, whose path could not be found", watch->inode,
                                       watch->device),
-                               "remove the watch, or keep the watched file open"));
+                               "remove the watch, keep the watched file open, or say where to search: --irmap-scan-path DIR"));
     pb::inotify_wd_entry* saved = entry->add_wd();
     saved->set_id(id);
     saved->set_wd(watch->number);
-    saved->set_i_ino(watch->inode);
+    saved->set_i_ino(nameless.value_or(watch->inode));
     saved->set_s_dev(watch->device);
     saved->set_mask(watch->mask);
     saved->set_ignored_mask(watch->ignored_mask);
     fill_handle(*watch, saved->mutable_f_handle());
-    saved->mutable_f_handle()->set_path(*path);
+    if (path) saved->mutable_f_handle()->set_path(*path);
   }
   int unread = 0;
   TRY_OR(sys::ioctl(file.fd.get(), FIONREAD, &unread), file.failed(std::move(e)));
@@ -106,7 +128,7 @@ Result<Fd> InotifyFile::open(const pb::file_entry& record, FilesOpener& opener) 
 Result<> InotifyFile::refill(FilesOpener& opener) {
   for (const auto& [id, file] : waiting_)
     for (const auto& watch : opener.context().image.files.at(id).ify().wd())
-      TRY_OR(add_watch(file.get(), watch, opener.root()),
+      TRY_OR(add_watch(file.get(), watch, opener),
              std::move(e).object(format("inotify of open file {}", id)));
   waiting_.clear();
   return {};

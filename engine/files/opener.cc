@@ -173,6 +173,22 @@ Result<Fd> FilesOpener::locate(const pb::reg_file_entry& entry) {
   return found;
 }
 
+Result<std::optional<Fd>> FilesOpener::locate_nameless(std::uint64_t inode, std::uint32_t device) {
+  std::optional<Fd> found;
+  for (const auto& [id, remap] : remaps_) {
+    if (remap.type == pb::LINKED) {
+      const pb::reg_file_entry& link = *TRY(path_entry(remap.id));
+      Fd linked = TRY(open_below(root(), link.name(), O_PATH | O_NOFOLLOW));
+      if (TRY(sys::fstat(linked.get())).st_ino == inode) found = std::move(linked);
+    } else if (remap.type == pb::GHOST) {
+      const GhostIdentity identity = TRY(identity_of_ghost(context_.in, remap.id));
+      if (identity.inode != inode || (found && identity.device != device)) continue;
+      found = TRY(ghost(*TRY(path_entry(id)), remap.id));
+    }
+  }
+  return found;
+}
+
 Result<Fd> FilesOpener::open_path(const pb::reg_file_entry& entry, std::uint32_t flags) {
   const Fd found = TRY(locate(entry));
   return TRY_OR(reopen(found.get(), open_flags(flags)), std::move(e).object(format("file {}", entry.name())));

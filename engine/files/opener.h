@@ -44,7 +44,10 @@ class FilesOpener {
   // What a saved path leads to, as O_PATH: verified to be the file that was saved, and not yet opened.
   // Deleted files are created (once) and deleted again.
   Result<Fd> locate(const pb::reg_file_entry& entry);
-  // The same, opened with the given flags (access mode and O_* as the image holds them; what would
+  // The file without a name, or with a name that --link-remap gave it, that had this inode number at the checkpoint
+  // (`device`, as the kernel encodes it, decides between several), as O_PATH; nothing if the image has none.
+  Result<std::optional<Fd>> locate_nameless(std::uint64_t inode, std::uint32_t device);
+  // The same as locate(), opened with the given flags (access mode and O_* as the image holds them; what would
   // create or truncate is left out). Position and owner are not set.
   Result<Fd> open_path(const pb::reg_file_entry& entry, std::uint32_t flags);
 

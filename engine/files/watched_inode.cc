@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 
+#include "base/defer.h"
 #include "base/format.h"
 #include "base/text.h"
 #include "engine/files/paths.h"
@@ -28,21 +29,34 @@ std::vector<std::uint8_t> parse_hex(std::string_view text) {
   return bytes;
 }
 
-// Is `path` the watched inode? stat() of overlayfs does not show the numbers that fdinfo does, so the
-// question is put in fdinfo's own terms: by a watch of ours.
-bool leads_to(const std::string& path, const InotifyWatch& watch, int root) {
-  const auto node = open_below(root, path, O_PATH | O_NOFOLLOW);
-  if (!node) return false;
-  const auto probe = sys::inotify_init();
-  if (!probe) return false;
-  if (!sys::inotify_add_watch(probe->get(), format("/proc/self/fd/{}", node->get()), IN_DELETE_SELF)) return false;
-  const auto text = sys::read_file(AT_FDCWD, format("/proc/self/fdinfo/{}", probe->get()));
-  if (!text) return false;
-  const auto info = proc::parse_fdinfo(*text);
-  if (!info || info->rest.empty()) return false;
-  const auto mine = parse_inotify_watch(info->rest.front());
-  return mine && mine->inode == watch.inode && mine->device == watch.device;
-}
+// Is a file the watched inode? stat() of overlayfs does not show the numbers that fdinfo does, so the question is put in
+// fdinfo's own terms: by a watch of ours. One inotify for all questions: the kernel takes its time to end one, and
+// limits how many a user has.
+class Comparison {
+ public:
+  static Result<Comparison> with(const InotifyWatch& watch) { return Comparison(watch, TRY(sys::inotify_init())); }
+
+  bool matches(int node) {  // O_PATH
+    const auto number = sys::inotify_add_watch(probe_.get(), format("/proc/self/fd/{}", node), IN_DELETE_SELF);
+    if (!number) return false;
+    const Defer forget([&] { (void)sys::inotify_rm_watch(probe_.get(), *number); });
+    const auto text = sys::read_file(AT_FDCWD, format("/proc/self/fdinfo/{}", probe_.get()));
+    if (!text) return false;
+    const auto info = proc::parse_fdinfo(*text);
+    if (!info || info->rest.empty()) return false;
+    const auto mine = parse_inotify_watch(info->rest.front());
+    return mine && mine->inode == watch_.inode && mine->device == watch_.device;
+  }
+  bool matches(int root, const std::string& path) {
+    const auto node = open_below(root, path, O_PATH | O_NOFOLLOW);
+    return node && matches(node->get());
+  }
+
+ private:
+  Comparison(const InotifyWatch& watch, Fd probe) : watch_(watch), probe_(std::move(probe)) {}
+  const InotifyWatch& watch_;
+  Fd probe_;
+};
 
 std::uint32_t device_of(const proc::MountInfo& mount) { return mount.device_major << 20 | mount.device_minor; }
 
@@ -77,6 +91,35 @@ std::set<std::string> places_of_interest(const Tree& tree) {
   return places;
 }
 
+// The path below the directory `path`, on its file system, that leads to the inode.
+std::optional<std::string> search_below(const std::string& path, Comparison& watched, int root) {
+  const auto top = open_below(root, path, O_RDONLY | O_DIRECTORY);
+  if (!top) return std::nullopt;
+  const auto file_system = sys::fstat(top->get());
+  if (!file_system) return std::nullopt;
+  std::vector<std::string> places{path};
+  while (!places.empty()) {
+    const std::string place = std::move(places.back());
+    places.pop_back();
+    if (watched.matches(root, place)) return place;
+    const auto directory = open_below(root, place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!directory) continue;
+    const auto entries = sys::list_directory(directory->get());
+    if (!entries) continue;
+    for (const auto& entry : *entries) {
+      const std::string below = (place == "/" ? "" : place) + "/" + entry.name;
+      const auto status = sys::fstatat(directory->get(), entry.name, AT_SYMLINK_NOFOLLOW);
+      if (!status) continue;
+      if (S_ISDIR(status->st_mode)) {
+        if (status->st_dev == file_system->st_dev) places.push_back(below);
+      } else if (watched.matches(root, below)) {
+        return below;
+      }
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<InotifyWatch> parse_inotify_watch(std::string_view line) {
@@ -104,14 +147,34 @@ std::optional<InotifyWatch> parse_inotify_watch(std::string_view line) {
 
 Result<std::optional<std::string>> path_of_watched(const InotifyWatch& watch, FilesSaver& saver) {
   const int root = saver.root();
+  Comparison watched = TRY(Comparison::with(watch));
   if (!watch.handle.empty())
     for (const proc::MountInfo& mount : saver.mounts().all()) {
       if (device_of(mount) != watch.device) continue;
       const auto path = path_by_handle(watch, mount, root);
-      if (path && leads_to(*path, watch, root)) return *path;
+      if (path && watched.matches(root, *path)) return *path;
     }
   for (const std::string& path : places_of_interest(saver.context().tree))
-    if (leads_to(path, watch, root)) return path;
+    if (watched.matches(root, path)) return path;
+  for (const std::string& place : saver.options().irmap_scan_paths)
+    if (auto path = search_below(place, watched, root)) return path;
+  return std::nullopt;
+}
+
+Result<std::optional<std::uint64_t>> held_without_name(const InotifyWatch& watch, const FilesSaver& saver) {
+  Comparison watched = TRY(Comparison::with(watch));
+  for (const auto& task : saver.context().tree.tasks) {
+    if (!task->alive()) continue;
+    std::vector<std::string> links{"cwd", "exe"};
+    if (const auto entries = sys::list_directory(task->proc.get(), "fd"))
+      for (const auto& entry : *entries) links.push_back("fd/" + entry.name);
+    for (const std::string& link : links) {
+      const auto target = sys::readlinkat(task->proc.get(), link);
+      if (!target || !target->ends_with(" (deleted)")) continue;
+      const auto node = sys::openat(task->proc.get(), link, O_PATH);
+      if (node && watched.matches(node->get())) return TRY(sys::fstat(node->get())).st_ino;
+    }
+  }
   return std::nullopt;
 }
 

@@ -26,7 +26,12 @@ struct InotifyWatch {
 std::optional<InotifyWatch> parse_inotify_watch(std::string_view line);
 
 // A path of the container that leads to the inode; nothing if none was found. Asks the file system by
-// handle; where that is not supported (overlayfs), tries what the tree's tasks have open, and where they are.
+// handle; where that is not supported (overlayfs), tries what the tree's tasks have open, and where they are, and at
+// last searches the directories that the caller named for this (irmap_scan_paths).
 Result<std::optional<std::string>> path_of_watched(const InotifyWatch& watch, FilesSaver& saver);
+
+// The inode number, as stat() tells it, of the watched file if no path leads to it but a task of the tree has it open,
+// executes it or is in it: it comes back with that task's descriptor.
+Result<std::optional<std::uint64_t>> held_without_name(const InotifyWatch& watch, const FilesSaver& saver);
 
 }  // namespace dormouse::engine
