@@ -112,6 +112,9 @@ Result<> move_root(Plan& plan, std::size_t index, const std::string& root) {
       }
     }
   if (!old_root) return {};
+  // A checkpoint that was told a root of its own (--cgroup-root) has groups above those of the tasks.
+  if (!by_namespace)
+    for (const auto& group : plan.hierarchies[index].groups) old_root = common_top(*old_root, group.path);
   for (auto& set : plan.sets)
     for (auto& member : set.members) {
       if (member.hierarchy != index) continue;

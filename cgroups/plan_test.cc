@@ -75,6 +75,16 @@ TEST(Plan, ANewRootReplacesWhatTheTasksHaveInCommon) {
   EXPECT_EQ(paths_of(plan, 1), "/v2 /v2/x/y ");
 }
 
+TEST(Plan, ANewRootReplacesTheOneOfTheCheckpoint) {
+  auto record = record_with({"/prefix/old"});
+  auto& top = *record.mutable_controllers(0)->add_dirs();
+  top.set_dir_name("prefix");
+  top.add_children()->set_dir_name("old");
+  const RootOverride same[] = {{"", true, "/prefix"}}, other[] = {{"", true, "/new"}};
+  EXPECT_EQ(paths_of(make_plan(record, same).value(), 0), "/prefix/old [/prefix][/prefix/old]");
+  EXPECT_EQ(paths_of(make_plan(record, other).value(), 0), "/new/old [/new][/new/old]");
+}
+
 TEST(Plan, SiblingsStayApartUnderTheNewRoot) {
   const RootOverride roots[] = {{"", true, "/new"}};
   EXPECT_EQ(paths_of(make_plan(record_with({"/ctr/init", "/ctr/service"}), roots).value(), 0),
