@@ -1,7 +1,9 @@
 #include "kernel/event_files.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -39,6 +41,14 @@ Result<int> inotify_add_watch(int fd, Path path, std::uint32_t mask) {
 }
 Result<> inotify_rm_watch(int fd, int watch) {
   return done("inotify_rm_watch", [&] { return ::inotify_rm_watch(fd, watch); });
+}
+Result<Fd> fanotify_init(unsigned flags, unsigned event_flags) {
+  Fd file = TRY(new_fd("fanotify_init", [&] { return ::fanotify_init(flags, event_flags); }));
+  TRY(done("fcntl", [&] { return ::fcntl(file.get(), F_SETFD, FD_CLOEXEC); }));
+  return file;
+}
+Result<> fanotify_mark(int fd, unsigned flags, std::uint64_t mask, Path path) {
+  return done("fanotify_mark", [&] { return ::fanotify_mark(fd, flags, mask, AT_FDCWD, path.c_str()); });
 }
 
 }  // namespace dormouse::sys

@@ -1,4 +1,4 @@
-// Files that stand for events: eventfd, signalfd, timerfd, epoll, inotify.
+// Files that stand for events: eventfd, signalfd, timerfd, epoll, inotify, fanotify.
 #pragma once
 
 #include <sys/types.h>
@@ -27,5 +27,9 @@ Result<Fd> inotify_init(int flags = 0);
 // The watch's number.
 Result<int> inotify_add_watch(int fd, Path path, std::uint32_t mask);
 [[nodiscard]] Result<> inotify_rm_watch(int fd, int watch);
+// `flags`: FAN_*, which fdinfo shows again, so that FAN_CLOEXEC is up to the caller (the descriptor is closed on exec
+// anyway); `event_flags`: O_* of the descriptors that it hands out.
+Result<Fd> fanotify_init(unsigned flags, unsigned event_flags);
+[[nodiscard]] Result<> fanotify_mark(int fd, unsigned flags, std::uint64_t mask, Path path);
 
 }  // namespace dormouse::sys

@@ -5,6 +5,7 @@
 #include "base/format.h"
 #include "engine/files/epoll.h"
 #include "engine/files/eventfd.h"
+#include "engine/files/fanotify.h"
 #include "engine/files/fifo.h"
 #include "engine/files/inotify.h"
 #include "engine/files/memfd.h"
@@ -37,6 +38,7 @@ FileKinds all_file_kinds() {
   kinds.push_back(std::make_unique<TimerFile>());
   kinds.push_back(std::make_unique<EpollFile>());
   kinds.push_back(std::make_unique<InotifyFile>());
+  kinds.push_back(std::make_unique<FanotifyFile>());
   kinds.push_back(std::make_unique<PidFile>());
   kinds.push_back(std::make_unique<NamespaceFile>());
   kinds.push_back(std::make_unique<UnixSocketFile>());

@@ -19,7 +19,6 @@ struct Explanation {
 
 constexpr Explanation kByLink[] = {
     {"socket:", "is a socket, which is not supported yet"},
-    {"anon_inode:[fanotify]", "is a fanotify group, which is not supported yet"},
     {"anon_inode:[io_uring]", "is an io_uring instance, whose requests in flight cannot be saved"},
     {"anon_inode:[perf_event]", "is a performance counter, whose state the kernel does not tell"},
     {"anon_inode:[userfaultfd]", "is a userfaultfd, whose pending faults cannot be saved"},

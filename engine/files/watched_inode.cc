@@ -3,15 +3,19 @@
 #include <fcntl.h>
 #include <sys/inotify.h>
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
 #include "base/defer.h"
 #include "base/format.h"
 #include "base/text.h"
+#include "engine/files/open_file.h"
+#include "engine/files/opener.h"
 #include "engine/files/paths.h"
 #include "engine/files/saver.h"
 #include "engine/mounts/mount_table.h"
+#include "images/schema/event_files.pb.h"
 #include "kernel/event_files.h"
 #include "kernel/file.h"
 #include "kernel/proc/fdinfo.h"
@@ -19,22 +23,12 @@
 namespace dormouse::engine {
 namespace {
 
-std::vector<std::uint8_t> parse_hex(std::string_view text) {
-  std::vector<std::uint8_t> bytes;
-  for (; text.size() >= 2; text.remove_prefix(2)) {
-    const auto byte = parse_number<std::uint8_t>(text.substr(0, 2), 16);
-    if (!byte) return {};
-    bytes.push_back(*byte);
-  }
-  return bytes;
-}
-
 // Is a file the watched inode? stat() of overlayfs does not show the numbers that fdinfo does, so the question is put in
 // fdinfo's own terms: by a watch of ours. One inotify for all questions: the kernel takes its time to end one, and
 // limits how many a user has.
 class Comparison {
  public:
-  static Result<Comparison> with(const InotifyWatch& watch) { return Comparison(watch, TRY(sys::inotify_init())); }
+  static Result<Comparison> with(const WatchedInode& watched) { return Comparison(watched, TRY(sys::inotify_init())); }
 
   bool matches(int node) {  // O_PATH
     const auto number = sys::inotify_add_watch(probe_.get(), format("/proc/self/fd/{}", node), IN_DELETE_SELF);
@@ -45,7 +39,7 @@ class Comparison {
     const auto info = proc::parse_fdinfo(*text);
     if (!info || info->rest.empty()) return false;
     const auto mine = parse_inotify_watch(info->rest.front());
-    return mine && mine->inode == watch_.inode && mine->device == watch_.device;
+    return mine && mine->inode == watched_.inode && mine->device == watched_.device;
   }
   bool matches(int root, const std::string& path) {
     const auto node = open_below(root, path, O_PATH | O_NOFOLLOW);
@@ -53,18 +47,18 @@ class Comparison {
   }
 
  private:
-  Comparison(const InotifyWatch& watch, Fd probe) : watch_(watch), probe_(std::move(probe)) {}
-  const InotifyWatch& watch_;
+  Comparison(const WatchedInode& watched, Fd probe) : watched_(watched), probe_(std::move(probe)) {}
+  const WatchedInode& watched_;
   Fd probe_;
 };
 
 std::uint32_t device_of(const proc::MountInfo& mount) { return mount.device_major << 20 | mount.device_minor; }
 
 // Through a mount of the file system. Needs CAP_DAC_READ_SEARCH.
-std::optional<std::string> path_by_handle(const InotifyWatch& watch, const proc::MountInfo& mount, int root) {
+std::optional<std::string> path_by_handle(const WatchedInode& watched, const proc::MountInfo& mount, int root) {
   const auto on_mount = open_below(root, mount.mount_point, O_RDONLY | O_NONBLOCK | O_NOCTTY);
   if (!on_mount) return std::nullopt;
-  const auto node = sys::open_by_handle_at(on_mount->get(), watch.handle_type, watch.handle, O_PATH);
+  const auto node = sys::open_by_handle_at(on_mount->get(), watched.handle_type, watched.handle, O_PATH);
   if (!node) return std::nullopt;
   auto path = sys::readlinkat(AT_FDCWD, format("/proc/self/fd/{}", node->get()));
   if (!path || !path->starts_with('/')) return std::nullopt;
@@ -92,7 +86,7 @@ std::set<std::string> places_of_interest(const Tree& tree) {
 }
 
 // The path below the directory `path`, on its file system, that leads to the inode.
-std::optional<std::string> search_below(const std::string& path, Comparison& watched, int root) {
+std::optional<std::string> search_below(const std::string& path, Comparison& comparison, int root) {
   const auto top = open_below(root, path, O_RDONLY | O_DIRECTORY);
   if (!top) return std::nullopt;
   const auto file_system = sys::fstat(top->get());
@@ -101,7 +95,7 @@ std::optional<std::string> search_below(const std::string& path, Comparison& wat
   while (!places.empty()) {
     const std::string place = std::move(places.back());
     places.pop_back();
-    if (watched.matches(root, place)) return place;
+    if (comparison.matches(root, place)) return place;
     const auto directory = open_below(root, place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!directory) continue;
     const auto entries = sys::list_directory(directory->get());
@@ -112,7 +106,7 @@ std::optional<std::string> search_below(const std::string& path, Comparison& wat
       if (!status) continue;
       if (S_ISDIR(status->st_mode)) {
         if (status->st_dev == file_system->st_dev) places.push_back(below);
-      } else if (watched.matches(root, below)) {
+      } else if (comparison.matches(root, below)) {
         return below;
       }
     }
@@ -121,6 +115,16 @@ std::optional<std::string> search_below(const std::string& path, Comparison& wat
 }
 
 }  // namespace
+
+std::vector<std::uint8_t> parse_handle(std::string_view text) {
+  std::vector<std::uint8_t> bytes;
+  for (; text.size() >= 2; text.remove_prefix(2)) {
+    const auto byte = parse_number<std::uint8_t>(text.substr(0, 2), 16);
+    if (!byte) return {};
+    bytes.push_back(*byte);
+  }
+  return bytes;
+}
 
 std::optional<InotifyWatch> parse_inotify_watch(std::string_view line) {
   if (!consume_prefix(line, "inotify ")) return std::nullopt;
@@ -139,30 +143,30 @@ std::optional<InotifyWatch> parse_inotify_watch(std::string_view line) {
     if (key == "mask") hex(word, watch.mask);
     if (key == "ignored_mask") hex(word, watch.ignored_mask);
     if (key == "fhandle-type") hex(word, watch.handle_type);
-    if (key == "f_handle") watch.handle = parse_hex(word);
+    if (key == "f_handle") watch.handle = parse_handle(word);
   }
   if (!understood || watch.number == 0) return std::nullopt;
   return watch;
 }
 
-Result<std::optional<std::string>> path_of_watched(const InotifyWatch& watch, FilesSaver& saver) {
+Result<std::optional<std::string>> path_of_watched(const WatchedInode& watched, FilesSaver& saver) {
   const int root = saver.root();
-  Comparison watched = TRY(Comparison::with(watch));
-  if (!watch.handle.empty())
+  Comparison comparison = TRY(Comparison::with(watched));
+  if (!watched.handle.empty())
     for (const proc::MountInfo& mount : saver.mounts().all()) {
-      if (device_of(mount) != watch.device) continue;
-      const auto path = path_by_handle(watch, mount, root);
-      if (path && watched.matches(root, *path)) return *path;
+      if (device_of(mount) != watched.device) continue;
+      const auto path = path_by_handle(watched, mount, root);
+      if (path && comparison.matches(root, *path)) return *path;
     }
   for (const std::string& path : places_of_interest(saver.context().tree))
-    if (watched.matches(root, path)) return path;
+    if (comparison.matches(root, path)) return path;
   for (const std::string& place : saver.options().irmap_scan_paths)
-    if (auto path = search_below(place, watched, root)) return path;
+    if (auto path = search_below(place, comparison, root)) return path;
   return std::nullopt;
 }
 
-Result<std::optional<std::uint64_t>> held_without_name(const InotifyWatch& watch, const FilesSaver& saver) {
-  Comparison watched = TRY(Comparison::with(watch));
+Result<std::optional<std::uint64_t>> held_without_name(const WatchedInode& watched, const FilesSaver& saver) {
+  Comparison comparison = TRY(Comparison::with(watched));
   for (const auto& task : saver.context().tree.tasks) {
     if (!task->alive()) continue;
     std::vector<std::string> links{"cwd", "exe"};
@@ -172,10 +176,44 @@ Result<std::optional<std::uint64_t>> held_without_name(const InotifyWatch& watch
       const auto target = sys::readlinkat(task->proc.get(), link);
       if (!target || !target->ends_with(" (deleted)")) continue;
       const auto node = sys::openat(task->proc.get(), link, O_PATH);
-      if (node && watched.matches(node->get())) return TRY(sys::fstat(node->get())).st_ino;
+      if (node && comparison.matches(node->get())) return TRY(sys::fstat(node->get())).st_ino;
     }
   }
   return std::nullopt;
+}
+
+Result<std::uint64_t> save_watched(const WatchedInode& watched, const OpenFile& file, FilesSaver& saver, pb::fh_entry* to) {
+  to->set_bytes(static_cast<std::uint32_t>(watched.handle.size()));
+  to->set_type(static_cast<std::uint32_t>(watched.handle_type));
+  std::vector<std::uint64_t> words(std::max<std::size_t>(pb::min_entries, (watched.handle.size() + 7) / 8));
+  if (!watched.handle.empty()) std::memcpy(words.data(), watched.handle.data(), watched.handle.size());
+  for (const std::uint64_t word : words) to->add_handle(word);
+  if (auto path = TRY_OR(path_of_watched(watched, saver), file.failed(std::move(e)))) {
+    to->set_path(std::move(*path));
+    return watched.inode;
+  }
+  if (const auto nameless = TRY_OR(held_without_name(watched, saver), file.failed(std::move(e)))) return *nameless;
+  return fail(file.blocked(
+      format("watches inode {} of device {:x}, whose path could not be found", watched.inode, watched.device),
+      "remove the watch, keep the watched file open, or say where to search: --irmap-scan-path DIR"));
+}
+
+Result<Fd> find_watched(const pb::fh_entry& saved, std::uint64_t inode, std::uint32_t device, FilesOpener& opener) {
+  if (saved.has_path()) {
+    const std::string absolute = saved.path().starts_with('/') ? saved.path() : "/" + saved.path();
+    return TRY_OR(open_below(opener.root(), absolute, O_PATH | O_NOFOLLOW), std::move(e).object(absolute));
+  }
+  if (auto nameless = TRY(opener.locate_nameless(inode, device))) return std::move(*nameless);
+  if (saved.bytes() > MAX_HANDLE_SZ || saved.bytes() > static_cast<std::size_t>(saved.handle_size()) * sizeof(std::uint64_t))
+    return fail(Error::corrupt(format("a file handle of {} bytes has {} words", saved.bytes(), saved.handle_size())));
+  std::vector<std::uint8_t> handle(saved.bytes());
+  if (!handle.empty()) std::memcpy(handle.data(), saved.handle().data(), handle.size());
+  const Fd file_system = TRY(open_below(opener.root(), "/", O_RDONLY | O_DIRECTORY));
+  auto node = sys::open_by_handle_at(file_system.get(), static_cast<int>(saved.type()), handle, O_PATH);
+  if (node && TRY(sys::fstat(node->get())).st_ino == inode) return std::move(*node);
+  return fail(Error::unsupported(format("the image does not tell the path of the watched inode {}, and the root's file "
+                                        "system does not have it", inode))
+                  .remedy("make the checkpoint with --force-irmap"));
 }
 
 }  // namespace dormouse::engine

@@ -101,6 +101,14 @@ def test_code32_without_kernel(scratch):
     restore_and_pass(man, images)
 
 
+def test_fanotify_that_decides(scratch):
+    return _unsupported(scratch, "fanotify_that_decides", ("fanotify", "descriptor 3", "decides who may open"))
+
+
+def test_fanotify_of_a_file_system(scratch):
+    return _unsupported(scratch, "fanotify_of_a_file_system", ("fanotify", "descriptor 3", "marks more than inodes and mounts"))
+
+
 def test_io_uring(scratch):
     return _unsupported(scratch, "io_uring", ("io_uring", "descriptor 3"))
 
