@@ -10,6 +10,7 @@
 
 #include "base/defer.h"
 #include "base/format.h"
+#include "base/parallel.h"
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
 #include "engine/cpu/cpuinfo.h"
@@ -84,6 +85,11 @@ class Checkpoint {
   [[nodiscard]] Result<> stop();
   [[nodiscard]] Result<> identify();
   [[nodiscard]] Result<> describe_tasks();
+  struct Part {
+    Subject* subject;
+    std::optional<std::size_t> thread;
+  };
+  std::vector<Part> parts_of_tasks();
   void check_session();
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
@@ -92,6 +98,7 @@ class Checkpoint {
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
+  [[nodiscard]] Result<> find_cgroups();
   [[nodiscard]] Result<> save_tasks();
   std::vector<std::uint64_t> restartable_areas(const Task& owner) const;  // of all tasks in its memory
   [[nodiscard]] Result<> save_memory();
@@ -200,12 +207,37 @@ Result<> Checkpoint::describe_tasks() {
     if (!stopped_->held[i]) continue;
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
-    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i], features_));
     TRY(tracking_->follow_calls(task, held));
-    subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
-    blockers_.note(subjects_.back().state.read_stopped());
+    subjects_.push_back({task, *stopped_->dirs[i], held, {}, TaskDump(*context_, task, held, filters_)});
+  }
+  const std::vector<Part> parts = parts_of_tasks();
+  std::vector<Result<>> read(parts.size());
+  TRY(in_parallel(parts.size(), [&](std::size_t i) -> Result<> {
+    auto& [subject, thread] = parts[i];
+    if (thread) read[i] = subject->state.read_files(*thread);
+    else subject->space = TRY(AddressSpace::read(*context_, subject->task, subject->dir, features_));
+    return {};
+  }));
+  // Every process's failures, but only the first of each.
+  const Subject* failed = nullptr;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const auto& [subject, thread] = parts[i];
+    if (!thread) subject->space.report(blockers_);
+    if (failed != subject && !blockers_.note(std::move(read[i]))) failed = subject;
+    if (failed != subject && thread && *thread + 1 == subject->state.thread_count())
+      blockers_.note(subject->state.read_traced());
   }
   return {};
+}
+
+// What the engine's threads may share out among them: each thread of each task, and what a task has but once.
+std::vector<Checkpoint::Part> Checkpoint::parts_of_tasks() {
+  std::vector<Part> parts;
+  for (Subject& subject : subjects_) {
+    parts.push_back({&subject, std::nullopt});
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t) parts.push_back({&subject, t});
+  }
+  return parts;
 }
 
 // 0 is a leader outside the pid namespace, as a container's shell has it under a runtime's terminal.
@@ -303,17 +335,37 @@ Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
   return out_->write(images::kFs, task.ns_pid, fs);
 }
 
+Result<> Checkpoint::find_cgroups() {
+  std::vector<Part> parts = parts_of_tasks();
+  std::erase_if(parts, [](const Part& part) { return !part.thread; });
+  std::vector<std::optional<proc::ProcDir>> threads(parts.size());
+  std::vector<cgroups::SavedCgroups::Membership> memberships(parts.size());
+  TRY(in_parallel(parts.size(), [&](std::size_t i) -> Result<> {
+    const auto& [subject, thread] = parts[i];
+    threads[i] = TRY(subject->dir.thread(subject->held.threads()[*thread]->tid()));
+    memberships[i] = TRY(cgroups::SavedCgroups::membership_of(*threads[i]));
+    if (i != 0) threads[i].reset();
+    return {};
+  }));
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    parts[i].subject->state.set_cgroup_set(*parts[i].thread, TRY(cgroups_->set_of(*threads[0], std::move(memberships[i]))));
+  return {};
+}
+
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
+  TRY(find_cgroups());
   for (Subject& subject : subjects_) {
     TRY(save_fs(subject.task, subject.dir));
-    TRY(subject.space.write(*context_, subject.task));
-    for (std::size_t t = 0; t < subject.held.threads().size(); ++t) {
-      const auto thread = TRY(subject.dir.thread(subject.held.threads()[t]->tid()));
-      subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
-    }
-    TRY(subject.state.write());
+    TRY(subject.state.begin_write());
   }
+  const std::vector<Part> parts = parts_of_tasks();
+  TRY(in_parallel(parts.size(), [&](std::size_t i) -> Result<> {
+    auto& [subject, thread] = parts[i];
+    if (thread) return subject->state.write_thread(*thread);
+    TRY(subject->space.write(*context_, subject->task));
+    return subject->state.write_process();
+  }));
   for (const auto& task : stopped_->tree.tasks)
     if (!task->alive()) TRY(write_zombie_core(*context_, *task));
   TRY(filters_.write(*out_));
@@ -377,14 +429,17 @@ Result<> Checkpoint::save_memory() {
   const auto start = Clock::now();
   const bool again = options_.track_memory && options_.after != AfterDump::kKill;
   PagesDump pages(*context_, {*tracking_, options_.track_memory && parent_ ? &*parent_ : nullptr, again});
+  std::vector<PagesDump::Memory> memories;
   for (Subject& subject : subjects_) {
     if (!subject.task.owns_vm) continue;
     if (again && TRY(tracking_->needs_descriptor(subject.task)))
       TRY(tracking_->make_descriptor(subject.task, *keeper_, subject.held));
-    const std::uint64_t before = pages.counts().written + pages.counts().in_parent;
-    TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held, restartable_areas(subject.task)));
-    if (pages.counts().written + pages.counts().in_parent - before >= kManyPages) large_.push_back(&subject.task);
-    TRY(pages.save_shared(subject.task, subject.dir, subject.space));
+    memories.push_back({subject.task, subject.dir, subject.space, subject.held, restartable_areas(subject.task)});
+  }
+  TRY(pages.save(*keeper_, memories));
+  for (const PagesDump::Memory& memory : memories) {
+    if (memory.pages >= kManyPages) large_.push_back(&memory.task);
+    TRY(pages.save_shared(memory.task, memory.dir, memory.space));
   }
   for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));
   for (const MemoryObject& object : files_->memory_objects()) TRY(pages.save_object(object));

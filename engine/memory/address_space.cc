@@ -42,7 +42,7 @@ bool continues_vvar(const std::vector<pb::vma_entry>& vmas, const pb::vma_entry&
 
 }  // namespace
 
-Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, const proc::ProcDir& dir,
+Result<AddressSpace> AddressSpace::read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
                                         const sys::Features& features) {
   AddressSpace space;
   space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
@@ -54,7 +54,7 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
       vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
     Result<pb::vma_entry> entry = describe_vma(vma);
     if (!entry) {
-      context.blockers.add(std::move(entry).error().owner(task.name()));
+      space.refused_.push_back(std::move(entry).error().owner(task.name()));
       continue;
     }
     if (continues_vvar(space.vmas_, *entry))
@@ -65,6 +65,10 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
   note_sealed(space.maps_, space.attributes_);
   TRY_OR(space.find_guards(dir, features), std::move(e).owner(task.name()));
   return space;
+}
+
+void AddressSpace::report(Blockers& blockers) {
+  for (Error& refused : std::exchange(refused_, {})) blockers.add(std::move(refused));
 }
 
 // The kernel knows guards only as entries of page tables.

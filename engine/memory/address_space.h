@@ -19,9 +19,11 @@ namespace dormouse::engine {
 class AddressSpace {
  public:
   // From /proc, with the task stopped and before it enters the interpreter (whose area is not the task's).
-  // Mappings that cannot be saved become blockers of the context.
-  static Result<AddressSpace> read(DumpContext& context, const Task& task, const proc::ProcDir& dir,
+  // Several threads of the engine may do so, each for another task.
+  static Result<AddressSpace> read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
                                    const sys::Features& features);
+  // Mappings that cannot be saved.
+  void report(Blockers& blockers);
 
   std::span<const proc::Vma> maps() const { return maps_; }
   const pb::mm_entry& image() const { return image_; }
@@ -46,6 +48,7 @@ class AddressSpace {
   std::vector<pb::vma_entry> vmas_;
   pb::mm_entry image_;
   pb::memory_attributes_entry attributes_;
+  std::vector<Error> refused_;
   parasite::OpRef brk_, dumpable_, thp_, lock_;
   std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one
   std::vector<pb::aio_ring_entry> dead_rings_;
