@@ -59,6 +59,7 @@ class Cast {
   // One program on a process's leader; an empty one is nothing.
   [[nodiscard]] Result<> run(const Actor& actor, const parasite::Program& program);
   const pb::core_entry& core_of(const Actor& actor, const parasite::Puppet& puppet) const;
+  [[nodiscard]] Result<> open_files_about_descriptors();
   [[nodiscard]] Result<> install_files(Actor& actor);
   // Session leaders get their controlling terminals, and who has /dev/tty open opens it.
   [[nodiscard]] Result<> take_terminals();

@@ -11,6 +11,7 @@
 
 #include "base/format.h"
 #include "engine/cast.h"
+#include "engine/files/proc_path.h"
 #include "engine/plan/groups.h"
 #include "engine/task/settings.h"
 #include "kernel/process.h"
@@ -25,12 +26,38 @@ namespace dormouse::engine {
 Result<> Cast::install_files() {
   watches_ = epoll_watches(context_.image);
   TRY(take_terminals());
+  TRY(open_files_about_descriptors());
   for (Actor& actor : actors_)
     if (actor.image->alive() && !(actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
   for (Actor& actor : actors_)
     if (actor.image->alive() && (actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
   TRY(files_->refill());
   return take_locks();
+}
+
+// /proc/PID/fdinfo/N can be opened only while the process has a descriptor N. Any will do: the kernel looks when the file
+// is read.
+Result<> Cast::open_files_about_descriptors() {
+  for (const auto& [id, file] : context_.image.files) {
+    const auto told = file.has_reg() ? descriptor_told_of(file.reg().name()) : std::nullopt;
+    if (!told) continue;
+    const auto puppet = by_number_.find(told->pid);
+    if (puppet == by_number_.end()) continue;
+    const auto actor = std::ranges::find_if(actors_, [&](const Actor& each) {
+      return std::ranges::any_of(each.threads, [&](const auto& thread) { return &thread == puppet->second; });
+    });
+    if (actor == actors_.end() || !actor->image->alive()) continue;
+    const auto table = context_.image.descriptors.find(actor->image->ids.files_id());
+    if (table == context_.image.descriptors.end()) continue;
+    if (std::ranges::find(table->second, told->number, &pb::fdinfo_entry::fd) == table->second.end()) continue;
+    parasite::Program hold, let_go;
+    hold.call(format("hold descriptor {}", told->number), SYS_dup3, {service_.number, told->number, 0});
+    let_go.call(format("let go of descriptor {}", told->number), SYS_close, {told->number});
+    TRY(run(*actor, hold));
+    TRY_OR(files_->open(id), std::move(e).owner("the image"));
+    TRY(run(*actor, let_go));
+  }
+  return {};
 }
 
 namespace {

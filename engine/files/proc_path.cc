@@ -33,6 +33,17 @@ std::optional<ProcPath> parse_proc_path(std::string_view path, const proc::Mount
 }
 
 // Descriptors, mappings and threads are what a process has made for itself.
+std::optional<ToldDescriptor> descriptor_told_of(std::string_view path) {
+  const auto words = split(path, '/');
+  if (words.size() < 4) return std::nullopt;
+  const std::string_view kind = words[words.size() - 2];
+  if (kind != "fd" && kind != "fdinfo") return std::nullopt;
+  const auto pid = parse_number<pid_t>(words[words.size() - 3]);
+  const auto number = parse_number<std::uint32_t>(words.back());
+  if (!pid || !number) return std::nullopt;
+  return ToldDescriptor{*pid, *number};
+}
+
 bool every_process_has(const ProcPath& path) {
   std::string_view rest = path.file;
   const std::string_view first = take_until(rest, '/');

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,13 @@ struct ProcPath {
 };
 // Nothing: the file belongs to no process. `path` is at or below the mount's mount point.
 std::optional<ProcPath> parse_proc_path(std::string_view path, const proc::MountInfo& mount);
+
+// The descriptor that "…/PID/fdinfo/N" or "…/PID/fd/N" (or one below "…/PID/task/TID") is about. Nothing: none of these.
+struct ToldDescriptor {
+  pid_t pid = 0;
+  std::uint32_t number = 0;
+};
+std::optional<ToldDescriptor> descriptor_told_of(std::string_view path);
 
 // Whether a process that has nothing but its number has such a file too.
 bool every_process_has(const ProcPath& path);

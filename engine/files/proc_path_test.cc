@@ -109,5 +109,17 @@ TEST_F(ProcFilesTest, OfDescriptorsThatAreClosedAreRefused) {
   EXPECT_THAT(blockers().front(), HasSubstr("does not have any more"));
 }
 
+TEST(ProcPath, TellsOfADescriptor) {
+  for (const char* const path : {"/proc/66/fdinfo/4", "/proc/66/fd/4", "/proc/65/task/66/fdinfo/4", "/mnt/66/fdinfo/4"}) {
+    const auto told = descriptor_told_of(path);
+    ASSERT_TRUE(told) << path;
+    EXPECT_EQ(told->pid, 66);
+    EXPECT_EQ(told->number, 4u);
+  }
+  for (const char* const path : {"", "/", "4", "fdinfo/4", "/proc/66/fdinfo", "/proc/66/fdinfo/", "/proc/x/fd/4", "/proc/66/fd/-1",
+                                 "/proc/66/map_files/4", "/proc/66/fdinfo/99999999999"})
+    EXPECT_FALSE(descriptor_told_of(path)) << path;
+}
+
 }  // namespace
 }  // namespace dormouse::engine
