@@ -6,7 +6,9 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <optional>
+#include <span>
 
 #include "base/defer.h"
 #include "base/format.h"
@@ -98,6 +100,8 @@ class Checkpoint {
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
+  [[nodiscard]] Result<> ask_about_tasks(std::span<Subject> subjects);
+  [[nodiscard]] Result<> ask_about_memory(std::span<Subject> subjects);
   [[nodiscard]] Result<> find_cgroups();
   [[nodiscard]] Result<> save_tasks();
   std::vector<std::uint64_t> restartable_areas(const Task& owner) const;  // of all tasks in its memory
@@ -299,32 +303,47 @@ Result<> Checkpoint::enter() {
 }
 
 Result<> Checkpoint::ask_tasks() {
-  std::vector<parasite::Program> memory(subjects_.size());
-  parasite::Batch batch(*keeper_);
-  std::vector<std::vector<std::size_t>> jobs(subjects_.size());
-  for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    Subject& subject = subjects_[i];
-    auto& threads = subject.held.threads();
-    for (std::size_t t = 0; t < threads.size(); ++t)
-      jobs[i].push_back(TRY(batch.add(subject.held, *threads[t], subject.state.program(t))));
-  }
-  TRY(batch.run());
-  for (std::size_t i = 0; i < subjects_.size(); ++i)
-    for (std::size_t t = 0; t < jobs[i].size(); ++t)
-      TRY(subjects_[i].state.take(t, batch.placed(jobs[i][t])));
-
-  parasite::Batch about_memory(*keeper_);
-  for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    subjects_[i].space.ask(memory[i], subjects_[i].held.area());
-    TRY(about_memory.add(subjects_[i].held, subjects_[i].held.leader(), memory[i]));
-  }
-  TRY(about_memory.run());
-  for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    TRY(subjects_[i].space.take(about_memory.placed(i), subjects_[i].dir, subjects_[i].held.area()));
-    subjects_[i].held.area().rewind();
-    blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
+  // Programs and their answers are large, but soon read.
+  constexpr std::size_t kAtOnce = 64;
+  for (std::size_t from = 0; from < subjects_.size(); from += kAtOnce) {
+    const auto some = std::span(subjects_).subspan(from, std::min(kAtOnce, subjects_.size() - from));
+    TRY(ask_about_tasks(some));
+    TRY(ask_about_memory(some));
+    for (Subject& subject : some) blockers_.note(subject.state.refuse_restrictions(*keeper_));
+    for (Subject& subject : some) subject.held.area().let_go_of_pages();
   }
   return no_blockers();
+}
+
+Result<> Checkpoint::ask_about_tasks(std::span<Subject> subjects) {
+  parasite::Batch batch(*keeper_);
+  for (Subject& subject : subjects) {
+    subject.state.ask();
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t)
+      TRY(batch.add(subject.held, *subject.held.threads()[t], subject.state.program(t)));
+  }
+  TRY(batch.run());
+  std::size_t job = 0;
+  for (Subject& subject : subjects) {
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t) TRY(subject.state.take(t, batch.placed(job++)));
+    subject.state.drop_programs();
+  }
+  return {};
+}
+
+Result<> Checkpoint::ask_about_memory(std::span<Subject> subjects) {
+  std::vector<parasite::Program> programs(subjects.size());
+  parasite::Batch batch(*keeper_);
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    subjects[i].space.ask(programs[i], subjects[i].held.area());
+    TRY(batch.add(subjects[i].held, subjects[i].held.leader(), programs[i]));
+  }
+  TRY(batch.run());
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    TRY(subjects[i].space.take(batch.placed(i), subjects[i].dir, subjects[i].held.area()));
+    subjects[i].held.area().rewind();
+  }
+  return {};
 }
 
 Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {

@@ -108,13 +108,11 @@ Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir&
   return {};
 }
 
-namespace {
-Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) {
-  const std::string link = format("map_files/{:x}-{:x}", vma.start(), vma.end());
-  vma.set_shmid(TRY(files.save_path(task, link, static_cast<int>(vma.fdflags()))));
+Result<> AddressSpace::save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) const {
+  const auto mapped = std::ranges::lower_bound(maps_, vma.start(), {}, &proc::Vma::start);
+  vma.set_shmid(TRY(files.save_mapped(task, *mapped, static_cast<int>(vma.fdflags()))));
   return {};
 }
-}  // namespace
 
 Result<> AddressSpace::save_memory_files(const Task& task, FilesDump& files) {
   for (pb::vma_entry& vma : vmas_)

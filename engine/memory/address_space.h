@@ -42,6 +42,7 @@ class AddressSpace {
   [[nodiscard]] Result<> write(DumpContext& context, const Task& task);
 
  private:
+  [[nodiscard]] Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) const;
   [[nodiscard]] Result<> find_guards(const proc::ProcDir& dir, const sys::Features& features);
 
   std::vector<proc::Vma> maps_;

@@ -74,6 +74,7 @@ struct TaskDump::State {
   std::vector<SeccompState> seccomp{};
   // Of the leader's program.
   SignalActionsAsked actions{};
+  std::vector<proc::PosixTimer> posix_timers{};
   TimersAsked timers{};
   ProcessSettingsAsked settings{};
   int dumpable = 1;
@@ -171,12 +172,7 @@ Result<> TaskDump::State::read_process() {
                                                            : "a program of 32-bit code is running 64-bit code")
                     .object("program")
                     .remedy("try again when it runs its own kind of code"));
-
-  parasite::Program& program = threads.front().program;
-  actions = ask_signal_actions(program);
-  const std::vector<proc::PosixTimer> posix = TRY(read("timers", proc::parse_timers));
-  timers = ask_timers(program, posix);
-  settings = ask_process_settings(program);
+  posix_timers = TRY(read("timers", proc::parse_timers));
   return read_process_attributes(task, threads.front().attributes);
 }
 
@@ -216,20 +212,14 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
   save_scheduling(scheduling, TRY(sys::nice_of(tid)), core);
-  if (held.runs_32_bit_code()) {
-    to.robust_list = ask_robust_list32(to.program);
-  } else {
+  if (!held.runs_32_bit_code()) {
     const sys::RobustList robust = TRY(sys::get_robust_list(tid));
     core.set_futex_rla(robust.head);
     core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
   }
   // The leader's is with what the process has in common.
   if (tid != task.agent()) core.set_blk_sigset(thread.context().signal_mask);
-
-  to.credentials = ask_credentials(to.program, to.status.groups.size());
-  to.settings = ask_thread_settings(to.program);
   to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
-  to.attributes_asked = ask_attributes(to.program, tid == task.pid);
   return read_thread_attributes(task, tid, to.attributes);
 }
 
@@ -268,7 +258,24 @@ Result<> TaskDump::read_traced() {
   return TRY_OR(state_->read_process_queue(), std::move(e).owner(state_->task.name())), Result<>{};
 }
 
+void TaskDump::ask() {
+  for (State::PerThread& thread : state_->threads) {
+    thread.credentials = ask_credentials(thread.program, thread.status.groups.size());
+    thread.settings = ask_thread_settings(thread.program);
+    thread.attributes_asked = ask_attributes(thread.program, thread.tid == state_->task.pid);
+    if (state_->held.runs_32_bit_code()) thread.robust_list = ask_robust_list32(thread.program);
+  }
+  parasite::Program& leaders = state_->threads.front().program;
+  state_->actions = ask_signal_actions(leaders);
+  state_->timers = ask_timers(leaders, state_->posix_timers);
+  state_->settings = ask_process_settings(leaders);
+}
+
 const parasite::Program& TaskDump::program(std::size_t thread) const { return state_->threads[thread].program; }
+
+void TaskDump::drop_programs() {
+  for (State::PerThread& thread : state_->threads) thread.program = {};
+}
 
 Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   State::PerThread& thread = state_->threads[index];

@@ -34,9 +34,11 @@ class TaskDump {
   // that were stopped inside a restartable sequence to its abort handler.
   [[nodiscard]] Result<> read_traced();
 
-  // Programs, one per thread of `held` (the leader's also asks for what the whole process shares). Valid
-  // after read_traced().
+  // Makes the programs that ask the rest, one per thread of `held` (the leader's also asks for what the whole process
+  // shares); after read_traced(). They are large: of many tasks, a few at a time are asked.
+  void ask();
   const parasite::Program& program(std::size_t thread) const;
+  void drop_programs();  // after take()
   // Where its threads have their areas for restartable sequences. The kernel writes there on which processor they are
   // when one comes back from a call after it has moved, in the interpreter too. Valid after read_traced().
   std::vector<std::uint64_t> restartable_areas() const;

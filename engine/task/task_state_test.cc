@@ -174,6 +174,7 @@ class TaskStateTest : public testing::Test {
     for (std::size_t i = 0; i < dump.thread_count(); ++i) TRY(dump.read_files(i));
     TRY(dump.read_traced());
     TRY(enter(held, task));
+    dump.ask();
     parasite::Batch batch(*keeper_);
     for (std::size_t i = 0; i < held.threads().size(); ++i)
       TRY(batch.add(held, *held.threads()[i], dump.program(i)));
