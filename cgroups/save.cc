@@ -102,7 +102,7 @@ Result<> SavedCgroups::learn_namespace(const proc::ProcDir& task, const std::str
 
 Result<SavedCgroups::Membership> SavedCgroups::membership_of(const proc::ProcDir& task) {
   const auto told = [&](Error error) { return std::move(error).owner(format("pid {}", task.pid())); };
-  Membership membership{.id = task.pid()};
+  Membership membership{.id = task.pid(), .space = {}, .text = {}};
   membership.space = TRY_OR(task.read_link("ns/cgroup"), told(std::move(e)));
   membership.text = TRY_OR(task.read("cgroup"), told(std::move(e)));
   return membership;
