@@ -34,6 +34,9 @@ int open_flags(std::uint32_t saved) {
   return (static_cast<int>(saved) & kOpenFlags) | O_NOCTTY;
 }
 
+// O_PATH | O_NOFOLLOW: a symbolic link as such, or whatever else the path names.
+bool is_path_itself(std::uint32_t flags) { return (flags & O_PATH) != 0 && (flags & O_NOFOLLOW) != 0; }
+
 Error changed(std::string reason, std::string remedy) {
   return Error::conflict(std::move(reason), ESTALE).remedy(std::move(remedy));
 }
@@ -155,7 +158,7 @@ Result<Fd> FilesOpener::locate(const pb::reg_file_entry& entry) {
     TRY(former_.appear_for(entry.name(), root_task(), pid_lookup_));
     const auto remap = remaps_.find(entry.id());
     if (remap == remaps_.end()) {
-      const std::uint64_t follow = S_ISLNK(entry.mode()) ? O_NOFOLLOW : 0;
+      const std::uint64_t follow = S_ISLNK(entry.mode()) || is_path_itself(entry.flags()) ? O_NOFOLLOW : 0;
       return open_below(root(), entry.name(), O_PATH | follow);
     }
     switch (remap->second.type) {
@@ -190,7 +193,9 @@ Result<std::optional<Fd>> FilesOpener::locate_nameless(std::uint64_t inode, std:
 }
 
 Result<Fd> FilesOpener::open_path(const pb::reg_file_entry& entry, std::uint32_t flags) {
-  const Fd found = TRY(locate(entry));
+  Fd found = TRY(locate(entry));
+  // It was opened so; through its own descriptor it could not be again.
+  if (is_path_itself(flags) && is_path_itself(static_cast<std::uint32_t>(TRY(sys::fcntl(found.get(), F_GETFL))))) return found;
   return TRY_OR(reopen(found.get(), open_flags(flags)), std::move(e).object(format("file {}", entry.name())));
 }
 
