@@ -52,7 +52,7 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
     // Write protection for the sake of an earlier dump is no property of the task.
     if (vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task)))
       vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
-    Result<pb::vma_entry> entry = describe_vma(vma);
+    Result<pb::vma_entry> entry = describe_vma(vma, context.memory_mounts);
     if (!entry) {
       context.blockers.add(std::move(entry).error().owner(task.name()));
       continue;
