@@ -91,6 +91,7 @@ class Checkpoint {
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
+  [[nodiscard]] Result<> ask_more_of_memory();
   [[nodiscard]] Result<> save_tasks();
   std::vector<std::uint64_t> restartable_areas(const Task& owner) const;  // of all tasks in its memory
   [[nodiscard]] Result<> save_memory();
@@ -290,7 +291,26 @@ Result<> Checkpoint::ask_tasks() {
     subjects_[i].held.area().rewind();
     blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }
+  TRY(ask_more_of_memory());
   return no_blockers();
+}
+
+// Where one program is not enough: of thousands of mappings.
+Result<> Checkpoint::ask_more_of_memory() {
+  for (;;) {
+    std::vector<parasite::Program> programs(subjects_.size());
+    std::vector<std::pair<Subject*, std::size_t>> asked;
+    parasite::Batch batch(*keeper_);
+    for (std::size_t i = 0; i < subjects_.size(); ++i)
+      if (Subject& subject = subjects_[i]; subject.space.ask_more(programs[i]))
+        asked.emplace_back(&subject, TRY(batch.add(subject.held, subject.held.leader(), programs[i])));
+    if (asked.empty()) return {};
+    TRY(batch.run());
+    for (const auto& [subject, job] : asked) {
+      subject->space.take_more(batch.placed(job));
+      subject->held.area().rewind();
+    }
+  }
 }
 
 Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {

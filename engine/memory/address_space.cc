@@ -88,6 +88,7 @@ void AddressSpace::ask(parasite::Program& program, const parasite::Area& area) {
     const auto asked = program.call("ask for the aio context", SYS_io_getevents, {vma.start(), 0, 0, 0, 0}, parasite::anything());
     rings_.emplace_back(asked, describe_aio_ring(vma));
   }
+  (void)policies_.ask(program, vmas_);
 }
 
 Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area) {
@@ -98,6 +99,7 @@ Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir&
     if (placed.result(asked) == 0) *image_.add_aios() = ring;
     else dead_rings_.push_back(ring);
   }
+  policies_.take(placed, vmas_, attributes_);
   image_.set_mm_brk(static_cast<std::uint64_t>(placed.result(brk_)));
   image_.set_dumpable(static_cast<std::int32_t>(placed.result(dumpable_)));
   image_.set_thp_disabled(placed.result(thp_) != 0);
@@ -139,7 +141,7 @@ Result<> AddressSpace::write(DumpContext& context, const Task& task) {
     return fail(Error::unsupported("it is not a context of this process, but what is left of another's")
                     .object(format("aio ring at {:x}", ring.id())).owner(task.name()).remedy("unmap it before the checkpoint"));
   for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
-  if (attributes_.sealed_size() != 0 || attributes_.has_lock_future())
+  if (attributes_.ByteSizeLong() != 0)
     TRY(context.out.write(images::kDormouseMemory, task.ns_pid, attributes_));
   return context.out.write(images::kMm, task.ns_pid, image_);
 }
