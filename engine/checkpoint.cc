@@ -287,7 +287,8 @@ Result<> Checkpoint::ask_tasks() {
   }
   TRY(about_memory.run());
   for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    TRY(subjects_[i].space.take(about_memory.placed(i), subjects_[i].dir, subjects_[i].held.area()));
+    TRY_OR(subjects_[i].space.take(about_memory.placed(i), subjects_[i].dir, subjects_[i].held.area()),
+           std::move(e).owner(subjects_[i].task.name()));
     subjects_[i].held.area().rewind();
     blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
   }

@@ -11,6 +11,7 @@
 #include "engine/ipc/aio_ring.h"
 #include "engine/memory/memory_attributes.h"
 #include "engine/memory/page_tracking.h"
+#include "engine/memory/protection_keys.h"
 #include "engine/memory/shared_pages.h"
 #include "engine/memory/vma_kind.h"
 #include "images/own_types.h"
@@ -89,6 +90,9 @@ void AddressSpace::ask(parasite::Program& program, const parasite::Area& area) {
     rings_.emplace_back(asked, describe_aio_ring(vma));
   }
   (void)policies_.ask(program, vmas_);
+  constexpr std::uint64_t kPage = 4096;
+  if (processor_has_keys() && !vmas_.empty() && vmas_.front().start() >= 2 * kPage)
+    keys_ = ask_for_keys(program, vmas_.front().start() - kPage);
 }
 
 Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area) {
@@ -100,6 +104,7 @@ Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir&
     else dead_rings_.push_back(ring);
   }
   policies_.take(placed, vmas_, attributes_);
+  if (keys_) TRY(refuse_allocated_keys(placed, *keys_));
   image_.set_mm_brk(static_cast<std::uint64_t>(placed.result(brk_)));
   image_.set_dumpable(static_cast<std::int32_t>(placed.result(dumpable_)));
   image_.set_thp_disabled(placed.result(thp_) != 0);

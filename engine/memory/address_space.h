@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -51,6 +52,7 @@ class AddressSpace {
   pb::mm_entry image_;
   pb::memory_attributes_entry attributes_;
   PolicyQuestions policies_;
+  std::optional<parasite::OpRef> keys_;  // whether protection keys are allocated
   parasite::OpRef brk_, dumpable_, thp_, lock_;
   std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one
   std::vector<pb::aio_ring_entry> dead_rings_;

@@ -59,7 +59,8 @@ Result<> refuse_unsupported(const Vma& vma) {
   if (is_secret(vma))
     return refuse(vma, "secret memory is out of everybody else's reach by design", "unmap it first");
   if (vma.name.starts_with("[uprobes]"))
-    return refuse(vma, "a uprobe is active in this task", "remove the probe before the checkpoint");
+    return refuse(vma, "a uprobe is or was active in this task, and its code may still be changed by it",
+                  "checkpoint it before it is probed, or let it unmap that page when the probe is removed");
   if (vma.name.starts_with("anon_inode:") || vma.name.starts_with("socket:"))
     return refuse(vma, "mappings of this kind cannot be saved", "unmap it before the checkpoint");
   if (has(VmFlag::kUffdMissing) || has(VmFlag::kUffdWriteProtect) || has(VmFlag::kUffdMinor))

@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "engine/task/attributes.h"
+#include "engine/task/keyrings.h"
 #include "engine/task/audit.h"
 #include "engine/task/credentials.h"
 #include "engine/task/landlock.h"
@@ -63,6 +64,7 @@ struct TaskDump::State {
     std::optional<parasite::DataRef> robust_list;  // asked for, where it can only be asked for
     pb::thread_attributes_entry attributes;
     AttributesAsked attributes_asked;
+    KeyringsAsked keyrings;
   };
 
   DumpContext& context;
@@ -230,6 +232,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   to.settings = ask_thread_settings(to.program);
   to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
   to.attributes_asked = ask_attributes(to.program, tid == task.pid);
+  to.keyrings = ask_keyrings(to.program, tid == task.pid);
   return read_thread_attributes(task, tid, to.attributes);
 }
 
@@ -258,6 +261,8 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   save_thread_settings(placed, thread.settings, thread.core);
   save_attributes(placed, thread.attributes_asked, thread.attributes);
   save_alternate_stack(state_->held.threads()[index]->alternate_stack(), *core.mutable_sas());
+  if (Result<> keys = refuse_keys(placed, thread.keyrings); !keys)
+    state_->context.blockers.add(std::move(keys).error().owner(format("thread {} of {}", thread.ns_tid, state_->task.name())));
   if (thread.robust_list) save_robust_list32(placed, *thread.robust_list, core);
   if (index != 0) return {};
   pb::task_core_entry& process = *thread.core.mutable_tc();

@@ -104,9 +104,9 @@ std::uint64_t argument(const user_regs_struct& regs, unsigned which) {
 
 }  // namespace
 
-void continue_endless_wait(user_regs_struct& regs) {
+bool continue_endless_wait(user_regs_struct& regs) {
   const bool is_32 = runs_32_bit_code(regs);
-  if (static_cast<std::int32_t>(regs.rax) != -EINTR || static_cast<std::int32_t>(regs.orig_rax) < 0) return;
+  if (static_cast<std::int32_t>(regs.rax) != -EINTR || static_cast<std::int32_t>(regs.orig_rax) < 0) return false;
   const auto number = static_cast<std::int32_t>(regs.orig_rax);
   bool endless = !is_32 && number == SYS_semop;
   for (const EndlessWait& wait : kEndlessWaits) {
@@ -115,12 +115,13 @@ void continue_endless_wait(user_regs_struct& regs) {
     endless = endless || (wait.in_milliseconds ? static_cast<std::int32_t>(timeout) < 0 : timeout == 0);
   }
   if (endless) regs.rax = static_cast<std::uint64_t>(kRestartNoHand);
+  return endless;
 }
 
 Result<Context> capture(pid_t tid) {
   Context context;
   context.regs = TRY(sys::ptrace::getregs(tid));
-  continue_endless_wait(context.regs);
+  (void)continue_endless_wait(context.regs);
   std::byte buffer[kMaxXstate];
   const std::size_t size = TRY(sys::ptrace::getregset(tid, NT_X86_XSTATE, buffer));
   context.xstate.assign(buffer, buffer + size);

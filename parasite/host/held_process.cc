@@ -65,6 +65,12 @@ bool has_ended(pid_t tid) {
   return status ? status->state == 'Z' || status->state == 'X' : is_gone(status.error());
 }
 
+// What capturing a thread's context does as well.
+void go_on_waiting(pid_t tid) {
+  auto regs = sys::ptrace::getregs(tid);
+  if (regs && continue_endless_wait(*regs)) (void)sys::ptrace::setregs(tid, *regs);
+}
+
 }  // namespace
 
 HeldProcess::HeldProcess(Keeper& keeper, Log& log, pid_t pid, std::string name)
@@ -474,6 +480,7 @@ Result<> HeldProcess::release(bool stop_afterwards) {
     // One that was asked to stop and has not yet (a failure came first) must do so to be detached.
     if (!thread->stopped_ && !keeper_.died(thread->tid_))
       (void)keeper_.wait_stop(thread->tid_, within(std::chrono::milliseconds(200)));
+    if (!thread->captured_) go_on_waiting(thread->tid_);
     keeper_.forget(thread->tid_);
     if (Result<> detached = sys::ptrace::detach(thread->tid_); !detached && !is_gone(detached.error()) && outcome)
       outcome = std::move(detached);
