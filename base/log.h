@@ -2,6 +2,7 @@
 // shim decides on sinks, writes the one line that is the cause of a failure, and owns the format.
 #pragma once
 
+#include <mutex>
 #include <string_view>
 #include <utility>
 
@@ -41,8 +42,11 @@ class Log {
 
  private:
   void emit(LogLevel level, fmt::string_view text, fmt::format_args args) {
-    if (wants(level)) write(level, fmt::vformat(text, args));
+    if (!wants(level)) return;
+    const std::scoped_lock lock(mutex_);  // several threads of the engine may have something to say
+    write(level, fmt::vformat(text, args));
   }
+  std::mutex mutex_;
   LogLevel threshold_ = LogLevel::kDebug;
 };
 

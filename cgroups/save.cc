@@ -100,10 +100,21 @@ Result<> SavedCgroups::learn_namespace(const proc::ProcDir& task, const std::str
   return {};
 }
 
-Result<std::uint32_t> SavedCgroups::set_of(const proc::ProcDir& task) {
+Result<SavedCgroups::Membership> SavedCgroups::membership_of(const proc::ProcDir& task) {
   const auto told = [&](Error error) { return std::move(error).owner(format("pid {}", task.pid())); };
-  const std::string space = TRY_OR(task.read_link("ns/cgroup"), told(std::move(e)));
-  std::string text = TRY_OR(task.read("cgroup"), told(std::move(e)));
+  Membership membership{.id = task.pid()};
+  membership.space = TRY_OR(task.read_link("ns/cgroup"), told(std::move(e)));
+  membership.text = TRY_OR(task.read("cgroup"), told(std::move(e)));
+  return membership;
+}
+
+Result<std::uint32_t> SavedCgroups::set_of(const proc::ProcDir& task) {
+  return set_of(task, TRY(membership_of(task)));
+}
+
+Result<std::uint32_t> SavedCgroups::set_of(const proc::ProcDir& task, Membership membership) {
+  auto& [id, space, text] = membership;
+  const auto told = [who = id](Error error) { return std::move(error).owner(format("pid {}", who)); };
   if (namespace_.empty()) {
     namespace_ = space;
     TRY_OR(learn_namespace(task, text), told(std::move(e)));
@@ -119,9 +130,9 @@ Result<std::uint32_t> SavedCgroups::set_of(const proc::ProcDir& task) {
       return fail(told(Error::unsupported("it is outside of the root task's cgroup namespace"))
                       .object(format("cgroup {}", member.path)));
   }
-  const std::uint32_t id = add_set(std::move(members));
-  by_text_.emplace(std::move(text), id);
-  return id;
+  const std::uint32_t set = add_set(std::move(members));
+  by_text_.emplace(std::move(text), set);
+  return set;
 }
 
 Result<std::optional<pb::cgroup_entry>> SavedCgroups::collect() {

@@ -46,9 +46,17 @@ class SavedCgroups {
   // `layout` must outlive the result.
   static SavedCgroups begin(Layout& layout, SaveOptions options);
 
-  // The set of a process's leader or of another thread (thread directories work as well). The first one
-  // asked about is the root task: its cgroup namespace is the one that all must have.
-  // May be asked while the tasks run; a task that is moved afterwards is not noticed.
+  // What /proc says of a process's leader or of another thread (thread directories work as well).
+  // May be asked while the tasks run; a task that is moved afterwards is not noticed. Any thread may ask.
+  struct Membership {
+    pid_t id = 0;       // the task's, for errors
+    std::string space;  // link of its cgroup namespace
+    std::string text;   // of its file `cgroup`
+  };
+  static Result<Membership> membership_of(const proc::ProcDir& task);
+  // The set of a task that has this membership. The first one asked about is the root task (`task`): its cgroup
+  // namespace is the one that all must have.
+  Result<std::uint32_t> set_of(const proc::ProcDir& task, Membership membership);
   Result<std::uint32_t> set_of(const proc::ProcDir& task);
 
   // The record, or nothing if all tasks are in the engine's own groups. Reads the groups' directories.

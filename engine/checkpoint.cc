@@ -6,10 +6,13 @@
 #include <sched.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <optional>
+#include <span>
 
 #include "base/defer.h"
 #include "base/format.h"
+#include "base/parallel.h"
 #include "cgroups/freezer.h"
 #include "cgroups/save.h"
 #include "engine/cpu/cpuinfo.h"
@@ -32,6 +35,7 @@
 #include "images/schema/inventory.pb.h"
 #include "images/schema/kinship.pb.h"
 #include "images/schema/task.pb.h"
+#include "kernel/process.h"
 
 namespace dormouse::engine {
 namespace {
@@ -83,6 +87,11 @@ class Checkpoint {
   [[nodiscard]] Result<> stop();
   [[nodiscard]] Result<> identify();
   [[nodiscard]] Result<> describe_tasks();
+  struct Part {
+    Subject* subject;
+    std::optional<std::size_t> thread;
+  };
+  std::vector<Part> parts_of_tasks();
   void check_session();
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
@@ -91,7 +100,10 @@ class Checkpoint {
   [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
-  [[nodiscard]] Result<> ask_more_of_memory();
+  [[nodiscard]] Result<> ask_about_tasks(std::span<Subject> subjects);
+  [[nodiscard]] Result<> ask_about_memory(std::span<Subject> subjects);
+  [[nodiscard]] Result<> ask_more_about_memory(std::span<Subject> subjects);
+  [[nodiscard]] Result<> find_cgroups();
   [[nodiscard]] Result<> save_tasks();
   std::vector<std::uint64_t> restartable_areas(const Task& owner) const;  // of all tasks in its memory
   [[nodiscard]] Result<> save_memory();
@@ -119,6 +131,7 @@ class Checkpoint {
   std::optional<MountTable> mounts_;
   std::optional<NamespacesDump> namespaces_;
   std::optional<FilesDump> files_;
+  std::vector<const Task*> large_;  // see release()
   SeccompTable filters_;
   std::optional<cgroups::Layout> layout_;
   std::optional<cgroups::SavedCgroups> cgroups_;
@@ -199,12 +212,37 @@ Result<> Checkpoint::describe_tasks() {
     if (!stopped_->held[i]) continue;
     auto& held = *stopped_->held[i];
     TRY(held.capture_contexts());
-    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i], features_));
     TRY(tracking_->follow_calls(task, held));
-    subjects_.push_back({task, *stopped_->dirs[i], held, std::move(space), TaskDump(*context_, task, held, filters_)});
-    blockers_.note(subjects_.back().state.read_stopped());
+    subjects_.push_back({task, *stopped_->dirs[i], held, {}, TaskDump(*context_, task, held, filters_)});
+  }
+  const std::vector<Part> parts = parts_of_tasks();
+  std::vector<Result<>> read(parts.size());
+  TRY(in_parallel(parts.size(), [&](std::size_t i) -> Result<> {
+    auto& [subject, thread] = parts[i];
+    if (thread) read[i] = subject->state.read_files(*thread);
+    else subject->space = TRY(AddressSpace::read(*context_, subject->task, subject->dir, features_));
+    return {};
+  }));
+  // Every process's failures, but only the first of each.
+  const Subject* failed = nullptr;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const auto& [subject, thread] = parts[i];
+    if (!thread) subject->space.report(blockers_);
+    if (failed != subject && !blockers_.note(std::move(read[i]))) failed = subject;
+    if (failed != subject && thread && *thread + 1 == subject->state.thread_count())
+      blockers_.note(subject->state.read_traced());
   }
   return {};
+}
+
+// What the engine's threads may share out among them: each thread of each task, and what a task has but once.
+std::vector<Checkpoint::Part> Checkpoint::parts_of_tasks() {
+  std::vector<Part> parts;
+  for (Subject& subject : subjects_) {
+    parts.push_back({&subject, std::nullopt});
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t) parts.push_back({&subject, t});
+  }
+  return parts;
 }
 
 // 0 is a leader outside the pid namespace, as a container's shell has it under a runtime's terminal.
@@ -266,44 +304,59 @@ Result<> Checkpoint::enter() {
 }
 
 Result<> Checkpoint::ask_tasks() {
-  std::vector<parasite::Program> memory(subjects_.size());
-  parasite::Batch batch(*keeper_);
-  std::vector<std::vector<std::size_t>> jobs(subjects_.size());
-  for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    Subject& subject = subjects_[i];
-    auto& threads = subject.held.threads();
-    for (std::size_t t = 0; t < threads.size(); ++t)
-      jobs[i].push_back(TRY(batch.add(subject.held, *threads[t], subject.state.program(t))));
+  // Programs and their answers are large, but soon read.
+  constexpr std::size_t kAtOnce = 64;
+  for (std::size_t from = 0; from < subjects_.size(); from += kAtOnce) {
+    const auto some = std::span(subjects_).subspan(from, std::min(kAtOnce, subjects_.size() - from));
+    TRY(ask_about_tasks(some));
+    TRY(ask_about_memory(some));
+    TRY(ask_more_about_memory(some));
+    for (Subject& subject : some) blockers_.note(subject.state.refuse_restrictions(*keeper_));
+    for (Subject& subject : some) subject.held.area().let_go_of_pages();
   }
-  TRY(batch.run());
-  for (std::size_t i = 0; i < subjects_.size(); ++i)
-    for (std::size_t t = 0; t < jobs[i].size(); ++t)
-      TRY(subjects_[i].state.take(t, batch.placed(jobs[i][t])));
-
-  parasite::Batch about_memory(*keeper_);
-  for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    subjects_[i].space.ask(memory[i], subjects_[i].held.area());
-    TRY(about_memory.add(subjects_[i].held, subjects_[i].held.leader(), memory[i]));
-  }
-  TRY(about_memory.run());
-  for (std::size_t i = 0; i < subjects_.size(); ++i) {
-    TRY_OR(subjects_[i].space.take(about_memory.placed(i), subjects_[i].dir, subjects_[i].held.area()),
-           std::move(e).owner(subjects_[i].task.name()));
-    subjects_[i].held.area().rewind();
-    blockers_.note(subjects_[i].state.refuse_restrictions(*keeper_));
-  }
-  TRY(ask_more_of_memory());
   return no_blockers();
 }
 
+Result<> Checkpoint::ask_about_tasks(std::span<Subject> subjects) {
+  parasite::Batch batch(*keeper_);
+  for (Subject& subject : subjects) {
+    subject.state.ask();
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t)
+      TRY(batch.add(subject.held, *subject.held.threads()[t], subject.state.program(t)));
+  }
+  TRY(batch.run());
+  std::size_t job = 0;
+  for (Subject& subject : subjects) {
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t) TRY(subject.state.take(t, batch.placed(job++)));
+    subject.state.drop_programs();
+  }
+  return {};
+}
+
+Result<> Checkpoint::ask_about_memory(std::span<Subject> subjects) {
+  std::vector<parasite::Program> programs(subjects.size());
+  parasite::Batch batch(*keeper_);
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    subjects[i].space.ask(programs[i], subjects[i].held.area());
+    TRY(batch.add(subjects[i].held, subjects[i].held.leader(), programs[i]));
+  }
+  TRY(batch.run());
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    TRY_OR(subjects[i].space.take(batch.placed(i), subjects[i].dir, subjects[i].held.area()),
+           std::move(e).owner(subjects[i].task.name()));
+    subjects[i].held.area().rewind();
+  }
+  return {};
+}
+
 // Where one program is not enough: of thousands of mappings.
-Result<> Checkpoint::ask_more_of_memory() {
+Result<> Checkpoint::ask_more_about_memory(std::span<Subject> subjects) {
   for (;;) {
-    std::vector<parasite::Program> programs(subjects_.size());
+    std::vector<parasite::Program> programs(subjects.size());
     std::vector<std::pair<Subject*, std::size_t>> asked;
     parasite::Batch batch(*keeper_);
-    for (std::size_t i = 0; i < subjects_.size(); ++i)
-      if (Subject& subject = subjects_[i]; subject.space.ask_more(programs[i]))
+    for (std::size_t i = 0; i < subjects.size(); ++i)
+      if (Subject& subject = subjects[i]; subject.space.ask_more(programs[i]))
         asked.emplace_back(&subject, TRY(batch.add(subject.held, subject.held.leader(), programs[i])));
     if (asked.empty()) return {};
     TRY(batch.run());
@@ -322,17 +375,37 @@ Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
   return out_->write(images::kFs, task.ns_pid, fs);
 }
 
+Result<> Checkpoint::find_cgroups() {
+  std::vector<Part> parts = parts_of_tasks();
+  std::erase_if(parts, [](const Part& part) { return !part.thread; });
+  std::vector<std::optional<proc::ProcDir>> threads(parts.size());
+  std::vector<cgroups::SavedCgroups::Membership> memberships(parts.size());
+  TRY(in_parallel(parts.size(), [&](std::size_t i) -> Result<> {
+    const auto& [subject, thread] = parts[i];
+    threads[i] = TRY(subject->dir.thread(subject->held.threads()[*thread]->tid()));
+    memberships[i] = TRY(cgroups::SavedCgroups::membership_of(*threads[i]));
+    if (i != 0) threads[i].reset();
+    return {};
+  }));
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    parts[i].subject->state.set_cgroup_set(*parts[i].thread, TRY(cgroups_->set_of(*threads[0], std::move(memberships[i]))));
+  return {};
+}
+
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
+  TRY(find_cgroups());
   for (Subject& subject : subjects_) {
     TRY(save_fs(subject.task, subject.dir));
-    TRY(subject.space.write(*context_, subject.task));
-    for (std::size_t t = 0; t < subject.held.threads().size(); ++t) {
-      const auto thread = TRY(subject.dir.thread(subject.held.threads()[t]->tid()));
-      subject.state.set_cgroup_set(t, TRY(cgroups_->set_of(thread)));
-    }
-    TRY(subject.state.write());
+    TRY(subject.state.begin_write());
   }
+  const std::vector<Part> parts = parts_of_tasks();
+  TRY(in_parallel(parts.size(), [&](std::size_t i) -> Result<> {
+    auto& [subject, thread] = parts[i];
+    if (thread) return subject->state.write_thread(*thread);
+    TRY(subject->space.write(*context_, subject->task));
+    return subject->state.write_process();
+  }));
   for (const auto& task : stopped_->tree.tasks)
     if (!task->alive()) TRY(write_zombie_core(*context_, *task));
   TRY(filters_.write(*out_));
@@ -389,16 +462,24 @@ std::vector<std::uint64_t> Checkpoint::restartable_areas(const Task& owner) cons
   return areas;
 }
 
+// So many private pages take longer to free than it takes to ask for it.
+constexpr std::uint64_t kManyPages = (16 << 20) / 4096;
+
 Result<> Checkpoint::save_memory() {
   const auto start = Clock::now();
   const bool again = options_.track_memory && options_.after != AfterDump::kKill;
   PagesDump pages(*context_, {*tracking_, options_.track_memory && parent_ ? &*parent_ : nullptr, again});
+  std::vector<PagesDump::Memory> memories;
   for (Subject& subject : subjects_) {
     if (!subject.task.owns_vm) continue;
     if (again && TRY(tracking_->needs_descriptor(subject.task)))
       TRY(tracking_->make_descriptor(subject.task, *keeper_, subject.held));
-    TRY(pages.save(subject.task, subject.dir, subject.space, keeper_.get(), &subject.held, restartable_areas(subject.task)));
-    TRY(pages.save_shared(subject.task, subject.dir, subject.space));
+    memories.push_back({subject.task, subject.dir, subject.space, subject.held, restartable_areas(subject.task)});
+  }
+  TRY(pages.save(*keeper_, memories));
+  for (const PagesDump::Memory& memory : memories) {
+    if (memory.pages >= kManyPages) large_.push_back(&memory.task);
+    TRY(pages.save_shared(memory.task, memory.dir, memory.space));
   }
   for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));
   for (const MemoryObject& object : files_->memory_objects()) TRY(pages.save_object(object));
@@ -483,6 +564,8 @@ Result<> Checkpoint::release() {
   if (options_.after == AfterDump::kKill) {
     for (auto& held : stopped_->held)
       if (held) note(held->begin_kill());
+    // A process is not gone before its memory is freed: two are quicker at it. It ends without this, too.
+    for (const Task* task : large_) (void)sys::process_mrelease(task->pidfd.get());
     for (auto& held : stopped_->held)
       if (held) note(held->finish_kill(parasite::within(std::chrono::seconds(10))));
     if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kThawed));

@@ -4,10 +4,12 @@
 #include <linux/kcmp.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <map>
 
 #include "base/format.h"
+#include "base/parallel.h"
 #include "kernel/process.h"
 
 namespace dormouse::engine {
@@ -279,17 +281,29 @@ class Numbering {
 }  // namespace
 
 Result<> identify_shared(Tree& tree) {
+  struct Kind {
+    int type;
+    std::uint32_t Task::*id;
+    bool Task::*owns;  // null: nobody asks
+  };
+  static constexpr std::array kKinds{Kind{KCMP_VM, &Task::vm_id, &Task::owns_vm}, Kind{KCMP_FILES, &Task::files_id, &Task::owns_files},
+                                     Kind{KCMP_FS, &Task::fs_id, &Task::owns_fs}, Kind{KCMP_SIGHAND, &Task::sighand_id, nullptr}};
+  TRY(in_parallel(kKinds.size(), [&](std::size_t i) -> Result<> {
+    Numbering numbering(kKinds[i].type);
+    for (const auto& task : tree.tasks) {
+      if (!task->alive()) continue;
+      bool owns = false;
+      (*task).*kKinds[i].id = TRY_OR(numbering.number(*task, kKinds[i].owns ? &((*task).*kKinds[i].owns) : &owns),
+                                     std::move(e).owner(task->name()));
+    }
+    return {};
+  }, tree.tasks.size() < 16 ? kKinds.size() : 1));
+
   std::map<std::uint32_t, Task*> owners;  // of address spaces
-  Numbering vm(KCMP_VM), files(KCMP_FILES), fs(KCMP_FS), sighand(KCMP_SIGHAND);
   for (const auto& task : tree.tasks) {
     if (!task->alive()) continue;
-    bool owns_sighand = false;
-    task->vm_id = TRY_OR(vm.number(*task, &task->owns_vm), std::move(e).owner(task->name()));
     Task*& owner = owners.try_emplace(task->vm_id, task.get()).first->second;
     if (owner != task.get()) owner->memory_sharers.push_back(task.get());
-    task->files_id = TRY_OR(files.number(*task, &task->owns_files), std::move(e).owner(task->name()));
-    task->fs_id = TRY_OR(fs.number(*task, &task->owns_fs), std::move(e).owner(task->name()));
-    task->sighand_id = TRY_OR(sighand.number(*task, &owns_sighand), std::move(e).owner(task->name()));
   }
   return {};
 }

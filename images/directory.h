@@ -28,7 +28,7 @@ namespace dormouse::images {
 // No single record may be longer; a length beyond it is corruption, told before anything is allocated.
 inline constexpr std::size_t kMaxRecordBytes = 64u << 20;
 // Page files are checksummed in chunks, so that they can be verified in parallel and in part.
-inline constexpr std::size_t kPageChunkBytes = 1u << 20;
+inline constexpr std::size_t kPageChunkBytes = 256u << 10;
 
 class OutputDirectory;
 

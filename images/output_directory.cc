@@ -58,8 +58,11 @@ Result<Writer> OutputDirectory::create(const ImageType& type, std::optional<std:
   writer->directory = state_->directory;
   writer->name = file_name(type, number);
   writer->ledger = &state_->ledger;
-  state_->ledger.created.insert(writer->name);
-  state_->ledger.unfinished.insert(writer->name);
+  {
+    const std::scoped_lock lock(state_->ledger.mutex);
+    state_->ledger.created.insert(writer->name);
+    state_->ledger.unfinished.insert(writer->name);
+  }
   writer->begin(type);
   return Writer(std::move(writer));
 }
@@ -73,8 +76,12 @@ Result<> OutputDirectory::write(const ImageType& type, std::optional<std::uint64
 
 Result<PageFile> OutputDirectory::create_pages(std::uint64_t number) {
   PageFile file{.name = file_name(kPages, number), .fd = {}};
-  state_->ledger.created.insert(file.name);
+  {
+    const std::scoped_lock lock(state_->ledger.mutex);
+    state_->ledger.created.insert(file.name);
+  }
   file.fd = TRY(create_file(state_->directory, file.name));
+  const std::scoped_lock lock(state_->ledger.mutex);
   state_->ledger.unfinished.insert(file.name);
   return file;
 }
@@ -96,6 +103,7 @@ Result<> OutputDirectory::finish_pages(const PageFile& file, std::uint64_t size_
   if (static_cast<std::uint64_t>(stat.st_size) != size_bytes)
     return fail(Error::corrupt(format("{} bytes were written, {} were meant to be", stat.st_size, size_bytes))
                     .object(file.name));
+  const std::scoped_lock lock(state_->ledger.mutex);
   state_->ledger.manifest.page_files[file.name] = {size_bytes, std::move(chunk_checksums)};
   state_->ledger.unfinished.erase(file.name);
   return {};
@@ -122,7 +130,9 @@ void OutputDirectory::discard() noexcept {
   (void)sys::unlinkat(state_->directory, kManifestName);
   (void)sys::unlinkat(state_->directory, file_name(kInventory));
   for (const std::string& name : state_->ledger.created) (void)sys::unlinkat(state_->directory, name);
-  state_->ledger = {};
+  state_->ledger.manifest = {};
+  state_->ledger.created.clear();
+  state_->ledger.unfinished.clear();
 }
 
 }  // namespace dormouse::images

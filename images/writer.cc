@@ -90,9 +90,11 @@ Result<> Writer::State::finish() {
     // Network file systems may report only here that they ran out of space.
     if (::close(fd.release()) == -1 && errno != EINTR)
       return fail(write_failure(Error::kernel("close", errno), name));
-    if (ledger) ledger->manifest.files[name] = {written_bytes, checksum.value()};
   }
-  if (ledger) ledger->unfinished.erase(name);
+  if (!ledger) return {};
+  const std::scoped_lock lock(ledger->mutex);
+  if (written_bytes != 0) ledger->manifest.files[name] = {written_bytes, checksum.value()};
+  ledger->unfinished.erase(name);
   return {};
 }
 

@@ -1,6 +1,7 @@
 // What Writer and OutputDirectory share. Private to this room.
 #pragma once
 
+#include <mutex>
 #include <set>
 #include <string>
 
@@ -13,8 +14,9 @@ namespace dormouse::images {
 // Large enough that all but page files and payloads are one write().
 inline constexpr std::size_t kWriteBufferBytes = 256u << 10;
 
-// What a directory knows of the files it is made of.
+// What a directory knows of the files it is made of, which several threads may write.
 struct Ledger {
+  std::mutex mutex;
   Manifest manifest;
   std::set<std::string> created;     // may exist because of us
   std::set<std::string> unfinished;  // still being written

@@ -174,6 +174,17 @@ class Child {
   pid_t pid_;
 };
 
+TEST(Process, OnlyMemoryOfTheDyingIsReleased) {
+  const Child child;
+  const auto pidfd = sys::pidfd_open(child.pid()).value();
+  const auto refused = sys::process_mrelease(pidfd.get());
+  ASSERT_FALSE(refused);
+  EXPECT_TRUE(refused.error().is_kernel(EINVAL));
+  ASSERT_TRUE(sys::kill(child.pid(), SIGKILL));
+  const auto released = sys::process_mrelease(pidfd.get());
+  EXPECT_TRUE(released || released.error().is_kernel(ESRCH)) << released.error().message();
+}
+
 TEST(Process, PidfdSignalAndWait) {
   const Child child;
   const auto pidfd = sys::pidfd_open(child.pid()).value();

@@ -29,6 +29,9 @@ Result<> pidfd_send_signal(int pidfd, int signal) {
   return done("pidfd_send_signal",
               [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0); });
 }
+Result<> process_mrelease(int pidfd) {
+  return done("process_mrelease", [&] { return ::syscall(SYS_process_mrelease, pidfd, 0); });
+}
 Result<> kill(pid_t pid, int signal) {
   return done("kill", [&] { return ::kill(pid, signal); });
 }

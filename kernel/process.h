@@ -23,6 +23,9 @@ Result<Fd> pidfd_open(pid_t pid, unsigned flags = 0);
 // A duplicate of descriptor `number` of that process (Linux 5.6).
 Result<Fd> pidfd_getfd(int pidfd, int number);
 [[nodiscard]] Result<> pidfd_send_signal(int pidfd, int signal);
+// Frees memory of a process that SIGKILL was sent to, beside the process's own end, and returns when that is done
+// (Linux 5.15). EINVAL: it lives.
+[[nodiscard]] Result<> process_mrelease(int pidfd);
 [[nodiscard]] Result<> kill(pid_t pid, int signal);
 [[nodiscard]] Result<> tgkill(pid_t tgid, pid_t tid, int signal);
 

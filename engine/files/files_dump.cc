@@ -48,6 +48,10 @@ struct FilesDump::State {
   // Paths saved for something else than a descriptor: by device, inode, mount, flags and name.
   using PathKey = std::tuple<std::uint64_t, std::uint64_t, int, std::uint32_t, std::string>;
   std::map<PathKey, std::uint32_t> paths = {};
+  // Mapped files: device, inode, flags and name, all tasks being in one mount namespace.
+  using MappedKey = std::tuple<std::uint32_t, std::uint32_t, std::uint64_t, int, std::string>;
+  std::map<MappedKey, std::uint32_t> mapped = {};
+  Result<std::uint32_t> save_examined(const OpenFile& file);
   // Descriptors that messages carry are open in the engine, until all files are known (kcmp needs them open). Each
   // is seen as one of a task that has the engine's table, and the name of the task that had the socket.
   struct Carrier {
@@ -127,19 +131,32 @@ Result<> FilesDump::save_table(const Task& task) {
   return writer.finish();
 }
 
+Result<std::uint32_t> FilesDump::save_mapped(const Task& task, const proc::Vma& vma, int open_flags) {
+  const std::string link = format("map_files/{:x}-{:x}", vma.start, vma.end);
+  const State::MappedKey key{vma.device_major, vma.device_minor, vma.inode, open_flags, vma.name};
+  if (const auto found = state_->mapped.find(key); found != state_->mapped.end()) return found->second;
+  const OpenFile file = TRY(examine_link(task, link, open_flags));
+  const std::uint32_t id = TRY(state_->save_examined(file));
+  if (!is_device(file)) state_->mapped.emplace(key, id);
+  return id;
+}
+
 Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& proc_link, int open_flags) {
-  const OpenFile file = TRY(examine_link(task, proc_link, open_flags));
-  const State::PathKey key{file.stat.st_dev, file.stat.st_ino, file.mount_id, file.flags, file.link};
-  if (const auto found = state_->paths.find(key); found != state_->paths.end()) return found->second;
+  return state_->save_examined(TRY(examine_link(task, proc_link, open_flags)));
+}
+
+Result<std::uint32_t> FilesDump::State::save_examined(const OpenFile& file) {
+  const PathKey key{file.stat.st_dev, file.stat.st_ino, file.mount_id, file.flags, file.link};
+  if (const auto found = paths.find(key); found != paths.end()) return found->second;
   std::uint32_t id = 0;
-  if (auto& memfds = state_->memfds(); memfds.matches(file)) {
-    id = state_->saver->next_id()++;
-    TRY(memfds.save(file, id, *state_->saver));
+  if (auto& known = memfds(); known.matches(file)) {
+    id = saver->next_id()++;
+    TRY(known.save(file, id, *saver));
   } else {
-    id = TRY(state_->saver->paths().save(file, *state_->saver));
+    id = TRY(saver->paths().save(file, *saver));
   }
   // Each mapping of a device is a new opening of it: only the driver knows what that means.
-  if (!is_device(file)) state_->paths.emplace(key, id);
+  if (!is_device(file)) paths.emplace(key, id);
   return id;
 }
 

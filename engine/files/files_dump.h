@@ -9,6 +9,7 @@
 
 #include "engine/dump_context.h"
 #include "engine/memory/shared_pages.h"
+#include "kernel/proc/maps.h"
 
 namespace dormouse::engine {
 
@@ -35,6 +36,8 @@ class FilesDump {
   // O_PATH-like entries for directories are saved as O_RDONLY|O_DIRECTORY regular entries like the
   // reference does.
   Result<std::uint32_t> save_path(const Task& task, const std::string& proc_link, int open_flags);
+  // The same of a mapped file, as /proc/PID/maps tells it: asked for once for all that map a file under the same name.
+  Result<std::uint32_t> save_mapped(const Task& task, const proc::Vma& vma, int open_flags);
 
   // Whether shared anonymous memory with that inode is (also) open as a file.
   bool holds_memory(std::uint64_t inode, bool huge) const;

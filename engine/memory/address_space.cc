@@ -43,7 +43,7 @@ bool continues_vvar(const std::vector<pb::vma_entry>& vmas, const pb::vma_entry&
 
 }  // namespace
 
-Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, const proc::ProcDir& dir,
+Result<AddressSpace> AddressSpace::read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
                                         const sys::Features& features) {
   AddressSpace space;
   space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
@@ -55,7 +55,7 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
       vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
     Result<pb::vma_entry> entry = describe_vma(vma, context.memory_mounts);
     if (!entry) {
-      context.blockers.add(std::move(entry).error().owner(task.name()));
+      space.refused_.push_back(std::move(entry).error().owner(task.name()));
       continue;
     }
     if (continues_vvar(space.vmas_, *entry))
@@ -66,6 +66,10 @@ Result<AddressSpace> AddressSpace::read(DumpContext& context, const Task& task, 
   note_sealed(space.maps_, space.attributes_);
   TRY_OR(space.find_guards(dir, features), std::move(e).owner(task.name()));
   return space;
+}
+
+void AddressSpace::report(Blockers& blockers) {
+  for (Error& refused : std::exchange(refused_, {})) blockers.add(std::move(refused));
 }
 
 // The kernel knows guards only as entries of page tables.
@@ -111,13 +115,11 @@ Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir&
   return {};
 }
 
-namespace {
-Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) {
-  const std::string link = format("map_files/{:x}-{:x}", vma.start(), vma.end());
-  vma.set_shmid(TRY(files.save_path(task, link, static_cast<int>(vma.fdflags()))));
+Result<> AddressSpace::save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) const {
+  const auto mapped = std::ranges::lower_bound(maps_, vma.start(), {}, &proc::Vma::start);
+  vma.set_shmid(TRY(files.save_mapped(task, *mapped, static_cast<int>(vma.fdflags()))));
   return {};
 }
-}  // namespace
 
 Result<> AddressSpace::save_memory_files(const Task& task, FilesDump& files) {
   for (pb::vma_entry& vma : vmas_)

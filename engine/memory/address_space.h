@@ -21,9 +21,11 @@ namespace dormouse::engine {
 class AddressSpace {
  public:
   // From /proc, with the task stopped and before it enters the interpreter (whose area is not the task's).
-  // Mappings that cannot be saved become blockers of the context.
-  static Result<AddressSpace> read(DumpContext& context, const Task& task, const proc::ProcDir& dir,
+  // Several threads of the engine may do so, each for another task.
+  static Result<AddressSpace> read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
                                    const sys::Features& features);
+  // Mappings that cannot be saved.
+  void report(Blockers& blockers);
 
   std::span<const proc::Vma> maps() const { return maps_; }
   const pb::mm_entry& image() const { return image_; }
@@ -45,6 +47,7 @@ class AddressSpace {
   [[nodiscard]] Result<> write(DumpContext& context, const Task& task);
 
  private:
+  [[nodiscard]] Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) const;
   [[nodiscard]] Result<> find_guards(const proc::ProcDir& dir, const sys::Features& features);
 
   std::vector<proc::Vma> maps_;
@@ -53,6 +56,7 @@ class AddressSpace {
   pb::memory_attributes_entry attributes_;
   PolicyQuestions policies_;
   std::optional<parasite::OpRef> keys_;  // whether protection keys are allocated
+  std::vector<Error> refused_;
   parasite::OpRef brk_, dumpable_, thp_, lock_;
   std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one
   std::vector<pb::aio_ring_entry> dead_rings_;

@@ -124,15 +124,16 @@ struct Job {
   void add(std::size_t index, const Chunk& chunk, int number) {
     static_assert(sizeof(Piece) == sizeof(iovec));
     const auto pieces = program.data(std::as_bytes(std::span(chunk.pieces)));
-    program.call("write pages", SYS_pwritev, {number, pieces, chunk.pieces.size(), chunk.offset},
-                 parasite::exactly(static_cast<std::int64_t>(chunk.bytes)));
-    // Right after the write the bytes are still in the cache.
+    // The checksum brings the bytes into the cache while the other thread has the lock of the file, which two that
+    // write contend for.
     hashes.emplace_back(index, program.perform(parasite::OpCode::kHash, "checksum pages",
                                                {pieces, chunk.pieces.size()}, parasite::anything()));
+    program.call("write pages", SYS_pwritev, {number, pieces, chunk.pieces.size(), chunk.offset},
+                 parasite::exactly(static_cast<std::int64_t>(chunk.bytes)));
   }
 };
 
-constexpr std::size_t kWorthAHelper = 16;  // chunks
+constexpr std::size_t kWorthAHelper = (16 << 20) / images::kPageChunkBytes;  // chunks
 
 }  // namespace
 

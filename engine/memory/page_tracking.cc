@@ -129,6 +129,7 @@ Result<PageTracking::State*> PageTracking::state_of(const Task& task) {
 }
 
 Result<bool> PageTracking::is_ours(const Task& task) {
+  const std::scoped_lock lock(asking_);
   const auto ours = [](const State& state) { return state.warden && state.task.userfaultfd; };
   if (ours(*TRY(state_of(task)))) return true;
   // A process born since, into memory that is tracked already.
@@ -159,6 +160,7 @@ Result<> PageTracking::follow_calls(const Task& task, parasite::HeldProcess& hel
 }
 
 Result<bool> PageTracking::tracked_since(const Task& task, const std::string& generation) {
+  const std::scoped_lock lock(asking_);
   const State* state = TRY(state_of(task));
   return !generation.empty() && state->since == generation;
 }
@@ -217,6 +219,8 @@ Result<std::vector<abi::PageRegion>> PageTracking::take_marks(const proc::ProcDi
 
 Result<std::vector<abi::PageRegion>> PageTracking::content(const Task& task, const proc::ProcDir& dir,
                                                            std::span<const proc::Vma> maps, bool again) {
+  std::unique_lock lock(asking_, std::defer_lock);
+  if (again || looked_) lock.lock();
   const State* state = again || looked_ ? TRY(state_of(task)) : nullptr;
   if (again) TRY(invalidate_earlier());
   if (again && state->task.userfaultfd) TRY(share(task, *state));

@@ -6,6 +6,7 @@
 // protected by us, children, executed programs, and everything whose history is in doubt are written.
 #pragma once
 
+#include <mutex>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -43,7 +44,8 @@ class PageTracking {
   // Finds what earlier dumps left running; better done before tasks are stopped.
   void look();
   bool possible() const { return method_ != TrackingMethod::kNone; }
-  // Write protection in this task's mappings is that of an earlier dump, not the task's own business.
+  // Write protection in this task's mappings is that of an earlier dump, not the task's own business. Any thread may ask
+  // while nothing else is asked.
   Result<bool> is_ours(const Task& task);
   // Whether the task has been tracked since the images of this generation.
   Result<bool> tracked_since(const Task& task, const std::string& generation);
@@ -88,6 +90,7 @@ class PageTracking {
   std::vector<std::unique_ptr<Warden>> others_;
   std::vector<std::unique_ptr<State>> states_;
   std::vector<InterruptedCall> calls_;
+  std::mutex asking_;
 };
 
 }  // namespace dormouse::engine

@@ -4,8 +4,11 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 
 #include "base/format.h"
+#include "base/parallel.h"
 #include "engine/memory/page_copy.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/file.h"
@@ -81,10 +84,11 @@ Result<std::vector<PageRun>> PagesDump::find_runs(const Task& task, const proc::
     context_.log.debug("{}: not tracked since the parent images: all its pages are saved", task.name());
   }
   const auto regions = TRY_OR(history_.tracking.content(task, dir, space.maps(), history_.again), told(std::move(e)));
-  for (const pb::vma_entry& vma : space.vmas())
-    if (has_private_pages(vma)) counts_.scanned += (vma.end() - vma.start()) / kPage;
   const auto covered = parent ? covered_for_all(*parent, task) : std::span<const PageRange>();
   auto runs = assign(regions, space.vmas(), covered);
+  const std::scoped_lock lock(counting_);
+  for (const pb::vma_entry& vma : space.vmas())
+    if (has_private_pages(vma)) counts_.scanned += (vma.end() - vma.start()) / kPage;
   counts_.in_parent += (bytes_in(runs) - bytes_in(to_be_written(runs))) / kPage;
   return runs;
 }
@@ -111,24 +115,52 @@ Result<> PagesDump::write_pagemap(const images::ImageType& type, std::uint64_t n
   return writer.finish();
 }
 
-Result<> PagesDump::save(const Task& task, const proc::ProcDir& dir, const AddressSpace& space,
-                         parasite::Keeper* keeper, parasite::HeldProcess* held,
-                         const std::vector<std::uint64_t>& changing) {
-  const auto all = TRY(find_runs(task, dir, space));
-  auto runs = to_be_written(all);
-  set_apart(runs, changing);
-  const std::uint64_t number = next_pages_number_++;
-  TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), number, all));
+struct PagesDump::Content {
+  std::uint64_t number = 0;  // of the page file
+  std::vector<PageRun> all, to_write;
+  bool is_large() const { return bytes_in(to_write) >= kByTaskBytes; }
+};
+
+Result<PagesDump::Content> PagesDump::find_content(Memory& memory, std::uint64_t number) {
+  Content content{.number = number, .all = TRY(find_runs(memory.task, memory.dir, memory.space)), .to_write = {}};
+  memory.pages = bytes_in(content.all) / kPage;
+  content.to_write = to_be_written(content.all);
+  set_apart(content.to_write, memory.changing);
+  return content;
+}
+
+Result<> PagesDump::save_content(const Memory& memory, const Content& content, parasite::Keeper* keeper) {
+  const Task& task = memory.task;
+  TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), content.number, content.all));
   // Tasks in one address space: each has a page map, all of one page file.
-  for (const Task* other : task.memory_sharers) TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), number, all));
-  const images::PageFile file = TRY(context_.out.create_pages(number));
-  const Fd memory = TRY_OR(dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
-  const std::uint64_t bytes = bytes_in(runs);
-  auto sums = held && bytes >= kByTaskBytes ? copy_by_task(*keeper, *held, task, memory.get(), runs, file)
-                                            : copy_by_engine(memory.get(), runs, file);
+  for (const Task* other : task.memory_sharers)
+    TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), content.number, content.all));
+  const images::PageFile file = TRY(context_.out.create_pages(content.number));
+  const Fd source = TRY_OR(memory.dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
+  const std::uint64_t bytes = bytes_in(content.to_write);
+  auto sums = keeper ? copy_by_task(*keeper, memory.held, task, source.get(), content.to_write, file)
+                     : copy_by_engine(source.get(), content.to_write, file);
   if (!sums) return fail(std::move(sums).error().owner(task.name()));
-  counts_.written += bytes / kPage;
+  {
+    const std::scoped_lock lock(counting_);
+    counts_.written += bytes / kPage;
+  }
   return context_.out.finish_pages(file, bytes, std::move(*sums));
+}
+
+Result<> PagesDump::save(parasite::Keeper& keeper, std::span<Memory> all) {
+  const std::uint64_t first = std::exchange(next_pages_number_, next_pages_number_ + all.size());
+  std::vector<std::optional<Content>> large(all.size());
+  TRY(in_parallel(all.size(), [&](std::size_t i) -> Result<> {
+    Content content = TRY(find_content(all[i], first + i));
+    if (!content.is_large()) return save_content(all[i], content, nullptr);
+    large[i] = std::move(content);
+    return {};
+  }));
+  // A program of a task's is the business of the thread that traces it.
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (large[i]) TRY(save_content(all[i], *large[i], &keeper));
+  return {};
 }
 
 Result<> PagesDump::save_behind(const Task& task, int memory, const std::vector<PageRun>& runs) {

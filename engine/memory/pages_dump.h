@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <set>
+#include <span>
 #include <vector>
 
 #include "engine/dump_context.h"
@@ -33,13 +35,20 @@ class PagesDump {
  public:
   PagesDump(DumpContext& context, PageHistory history) : context_(context), history_(history) {}
 
-  // Which private pages of a process are content, and where each will be. All its threads are stopped.
+  // Which private pages of a process are content, and where each will be. All its threads are stopped. Several threads of
+  // the engine may ask, each for another task.
   Result<std::vector<PageRun>> find_runs(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
-  // The private pages of one process. `held` is in the interpreter, or null: then the engine copies. `changing`:
-  // where the kernel writes meanwhile (TaskDump::restartable_areas of all that share the memory).
-  [[nodiscard]] Result<> save(const Task& task, const proc::ProcDir& dir, const AddressSpace& space,
-                              parasite::Keeper* keeper, parasite::HeldProcess* held,
-                              const std::vector<std::uint64_t>& changing = {});
+  struct Memory {
+    const Task& task;
+    const proc::ProcDir& dir;
+    const AddressSpace& space;
+    parasite::HeldProcess& held;  // in the interpreter
+    std::vector<std::uint64_t> changing;  // where the kernel writes meanwhile: TaskDump::restartable_areas of all sharers
+    std::uint64_t pages = 0;  // out: how many it has
+  };
+  // The private pages of processes that are stopped. Each that has many writes them itself, one after the other; the
+  // others' are copied by the engine's threads.
+  [[nodiscard]] Result<> save(parasite::Keeper& keeper, std::span<Memory> all);
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
   // System V shared memory, attached or not.
@@ -57,6 +66,10 @@ class PagesDump {
   bool uses_parent() const { return counts_.in_parent != 0; }
 
  private:
+  struct Content;
+  Result<Content> find_content(Memory& memory, std::uint64_t number);
+  // `keeper`: of the tasks; null: the engine copies.
+  [[nodiscard]] Result<> save_content(const Memory& memory, const Content& content, parasite::Keeper* keeper);
   [[nodiscard]] Result<> write_pagemap(const images::ImageType& type, std::uint64_t number,
                                        std::uint64_t pages_number, const std::vector<PageRun>& runs);
 
@@ -65,6 +78,7 @@ class PagesDump {
   std::uint64_t next_pages_number_ = 1;
   std::set<std::uint64_t> saved_objects_;
   PageCounts counts_;
+  std::mutex counting_;
 };
 
 }  // namespace dormouse::engine

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/text.h"
 #include "engine/task/attributes.h"
@@ -75,11 +76,12 @@ struct TaskDump::State {
   std::vector<SeccompState> seccomp{};
   // Of the leader's program.
   SignalActionsAsked actions{};
+  std::vector<proc::PosixTimer> posix_timers{};
   TimersAsked timers{};
   ProcessSettingsAsked settings{};
   int dumpable = 1;
   bool thp_disabled = false, own_segments = false;
-  bool labelled = true;
+  std::atomic<bool> labelled{true};
 
   Result<std::string> read(const std::string& file) const { return sys::read_file(task.proc.get(), file); }
   template <class Parse>
@@ -88,9 +90,11 @@ struct TaskDump::State {
     return parse(text);
   }
   Result<> read_process();
+  Result<> read_process_queue();
   Result<> read_audit(pb::task_core_entry& to);
   Result<> write_ended_leader();
   Result<> read_thread(parasite::HeldThread& thread, PerThread& to);
+  Result<> read_traced(parasite::HeldThread& thread, PerThread& to);
   Result<> read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to);
 };
 
@@ -170,15 +174,14 @@ Result<> TaskDump::State::read_process() {
                                                            : "a program of 32-bit code is running 64-bit code")
                     .object("program")
                     .remedy("try again when it runs its own kind of code"));
-  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
-  save_queue(without_further_stops(task, queue), *core.mutable_signals_s());
-
-  parasite::Program& program = threads.front().program;
-  actions = ask_signal_actions(program);
-  const std::vector<proc::PosixTimer> posix = TRY(read("timers", proc::parse_timers));
-  timers = ask_timers(program, posix);
-  settings = ask_process_settings(program);
+  posix_timers = TRY(read("timers", proc::parse_timers));
   return read_process_attributes(task, threads.front().attributes);
+}
+
+Result<> TaskDump::State::read_process_queue() {
+  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
+  save_queue(without_further_stops(task, queue), *threads.front().core.mutable_tc()->mutable_signals_s());
+  return {};
 }
 
 Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to) {
@@ -208,51 +211,74 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
     labelled = label.has_value();  // EINVAL: no security module, also for the other threads
     if (label) to.label = label_of(*label);
   }
-  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(tid, false));
-  save_queue(without_further_stops(task, queue), *core.mutable_signals_p());
-  TRY(read_restartable(thread, core));
-  seccomp.push_back(TRY(read_seccomp(tid, to.status.seccomp)));
-  if (to.status.seccomp != 0) held.set_confined();
-  if (to.status.seccomp == pb::strict) thread.set_strict();
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
-  TRY(save_segments(tid, *to.core.mutable_thread_info()));
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
   save_scheduling(scheduling, TRY(sys::nice_of(tid)), core);
-  if (held.runs_32_bit_code()) {
-    to.robust_list = ask_robust_list32(to.program);
-  } else {
+  if (!held.runs_32_bit_code()) {
     const sys::RobustList robust = TRY(sys::get_robust_list(tid));
     core.set_futex_rla(robust.head);
     core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
   }
   // The leader's is with what the process has in common.
   if (tid != task.agent()) core.set_blk_sigset(thread.context().signal_mask);
-
-  to.credentials = ask_credentials(to.program, to.status.groups.size());
-  to.settings = ask_thread_settings(to.program);
   to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
-  to.attributes_asked = ask_attributes(to.program, tid == task.pid);
-  to.keyrings = ask_keyrings(to.program, tid == task.pid);
   return read_thread_attributes(task, tid, to.attributes);
 }
 
+Result<> TaskDump::State::read_traced(parasite::HeldThread& thread, PerThread& to) {
+  pb::thread_core_entry& core = *to.core.mutable_thread_core();
+  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(to.tid, false));
+  save_queue(without_further_stops(task, queue), *core.mutable_signals_p());
+  TRY(read_restartable(thread, core));
+  seccomp.push_back(TRY(read_seccomp(to.tid, to.status.seccomp)));
+  if (to.status.seccomp != 0) held.set_confined();
+  if (to.status.seccomp == pb::strict) thread.set_strict();
+  return save_segments(to.tid, *to.core.mutable_thread_info());
+}
+
 TaskDump::TaskDump(DumpContext& context, const Task& task, parasite::HeldProcess& held, SeccompTable& filters)
-    : state_(new State{context, task, held, filters}) {}
+    : state_(new State{context, task, held, filters}) {
+  state_->threads.resize(held.threads().size());
+}
 TaskDump::TaskDump(TaskDump&&) noexcept = default;
 TaskDump::~TaskDump() = default;
 
-Result<> TaskDump::read_stopped() {
-  state_->threads.resize(state_->held.threads().size());
-  for (std::size_t i = 0; i < state_->threads.size(); ++i) {
-    parasite::HeldThread& thread = *state_->held.threads()[i];
-    TRY_OR(state_->read_thread(thread, state_->threads[i]),
-           std::move(e).object(format("thread {}", thread.tid())).owner(state_->task.name()));
-  }
-  TRY_OR(state_->read_process(), std::move(e).owner(state_->task.name()));
+std::size_t TaskDump::thread_count() const { return state_->threads.size(); }
+
+Result<> TaskDump::read_files(std::size_t index) {
+  parasite::HeldThread& thread = *state_->held.threads()[index];
+  TRY_OR(state_->read_thread(thread, state_->threads[index]),
+         std::move(e).object(format("thread {}", thread.tid())).owner(state_->task.name()));
+  if (index == 0) TRY_OR(state_->read_process(), std::move(e).owner(state_->task.name()));
   return {};
 }
 
+Result<> TaskDump::read_traced() {
+  for (std::size_t i = 0; i < state_->threads.size(); ++i)
+    TRY_OR(state_->read_traced(*state_->held.threads()[i], state_->threads[i]),
+           std::move(e).object(format("thread {}", state_->threads[i].tid)).owner(state_->task.name()));
+  return TRY_OR(state_->read_process_queue(), std::move(e).owner(state_->task.name())), Result<>{};
+}
+
+void TaskDump::ask() {
+  for (State::PerThread& thread : state_->threads) {
+    thread.credentials = ask_credentials(thread.program, thread.status.groups.size());
+    thread.settings = ask_thread_settings(thread.program);
+    thread.attributes_asked = ask_attributes(thread.program, thread.tid == state_->task.pid);
+    thread.keyrings = ask_keyrings(thread.program, thread.tid == state_->task.pid);
+    if (state_->held.runs_32_bit_code()) thread.robust_list = ask_robust_list32(thread.program);
+  }
+  parasite::Program& leaders = state_->threads.front().program;
+  state_->actions = ask_signal_actions(leaders);
+  state_->timers = ask_timers(leaders, state_->posix_timers);
+  state_->settings = ask_process_settings(leaders);
+}
+
 const parasite::Program& TaskDump::program(std::size_t thread) const { return state_->threads[thread].program; }
+
+void TaskDump::drop_programs() {
+  for (State::PerThread& thread : state_->threads) thread.program = {};
+}
 
 Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   State::PerThread& thread = state_->threads[index];
@@ -305,16 +331,21 @@ std::vector<std::uint64_t> TaskDump::restartable_areas() const {
 int TaskDump::dumpable() const { return state_->dumpable; }
 bool TaskDump::thp_disabled() const { return state_->thp_disabled; }
 
-Result<> TaskDump::write() {
+Result<> TaskDump::begin_write() {
   std::vector<pb::thread_core_entry*> cores;
   for (State::PerThread& thread : state_->threads) cores.push_back(thread.core.mutable_thread_core());
   state_->filters.save(state_->seccomp, cores);
-  if (state_->task.leader_ended) TRY(state_->write_ended_leader());
+  return state_->task.leader_ended ? state_->write_ended_leader() : Result<>{};
+}
+
+Result<> TaskDump::write_thread(std::size_t index) {
+  const State::PerThread& thread = state_->threads[index];
+  return state_->context.out.write(images::kCore, static_cast<std::uint64_t>(thread.ns_tid), thread.core);
+}
+
+Result<> TaskDump::write_process() {
   auto attributes = TRY(state_->context.out.create(images::kDormouseTask, static_cast<std::uint64_t>(state_->task.ns_pid)));
-  for (const State::PerThread& thread : state_->threads) {
-    TRY(state_->context.out.write(images::kCore, static_cast<std::uint64_t>(thread.ns_tid), thread.core));
-    TRY(attributes.append(thread.attributes));
-  }
+  for (const State::PerThread& thread : state_->threads) TRY(attributes.append(thread.attributes));
   return attributes.finish();
 }
 

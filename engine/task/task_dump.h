@@ -27,14 +27,20 @@ class TaskDump {
   TaskDump(TaskDump&&) noexcept;
   ~TaskDump();
 
-  // Also sends threads that were stopped inside a restartable sequence to its abort handler.
-  [[nodiscard]] Result<> read_stopped();
+  std::size_t thread_count() const;
+  // What /proc says of one thread (of the first: and of the process). Several threads of the engine may do so.
+  [[nodiscard]] Result<> read_files(std::size_t thread);
+  // After all read_files(): what the kernel tells only the tracer, and so the tracer's thread alone. Also sends threads
+  // that were stopped inside a restartable sequence to its abort handler.
+  [[nodiscard]] Result<> read_traced();
 
-  // Programs, one per thread of `held` (the leader's also asks for what the whole process shares). Valid
-  // after read_stopped().
+  // Makes the programs that ask the rest, one per thread of `held` (the leader's also asks for what the whole process
+  // shares); after read_traced(). They are large: of many tasks, a few at a time are asked.
+  void ask();
   const parasite::Program& program(std::size_t thread) const;
+  void drop_programs();  // after take()
   // Where its threads have their areas for restartable sequences. The kernel writes there on which processor they are
-  // when one comes back from a call after it has moved, in the interpreter too. Valid after read_stopped().
+  // when one comes back from a call after it has moved, in the interpreter too. Valid after read_traced().
   std::vector<std::uint64_t> restartable_areas() const;
   // After they ran: takes the answers out of thread `index`'s placed program.
   [[nodiscard]] Result<> take(std::size_t thread, const parasite::Placed& placed);
@@ -49,8 +55,12 @@ class TaskDump {
   int dumpable() const;  // as PR_GET_DUMPABLE tells it
   bool thp_disabled() const;
 
-  // core-<tid>.img for every thread. Namespace ids and kernel object ids (ids-<pid>.img) are not of this room.
-  [[nodiscard]] Result<> write();
+  // Of every task, in the order of the tree: its filters go into their table.
+  [[nodiscard]] Result<> begin_write();
+  // Then core-<tid>.img of one thread, and what is written once for the process. Several threads of the engine may do so.
+  // Namespace ids and kernel object ids (ids-<pid>.img) are not of this room.
+  [[nodiscard]] Result<> write_thread(std::size_t thread);
+  [[nodiscard]] Result<> write_process();
 
  private:
   struct State;

@@ -171,15 +171,19 @@ class TaskStateTest : public testing::Test {
     parasite::HeldProcess held(*keeper_, log_, pid, "victim");
     TRY(stop(held, task));
     TaskDump dump(context, task, held, filters);
-    TRY(dump.read_stopped());
+    for (std::size_t i = 0; i < dump.thread_count(); ++i) TRY(dump.read_files(i));
+    TRY(dump.read_traced());
     TRY(enter(held, task));
+    dump.ask();
     parasite::Batch batch(*keeper_);
     for (std::size_t i = 0; i < held.threads().size(); ++i)
       TRY(batch.add(held, *held.threads()[i], dump.program(i)));
     TRY(batch.run());
     for (std::size_t i = 0; i < held.threads().size(); ++i) TRY(dump.take(i, batch.placed(i)));
     dump.set_cgroup_set(0, 3);
-    TRY(dump.write());
+    TRY(dump.begin_write());
+    for (std::size_t i = 0; i < dump.thread_count(); ++i) TRY(dump.write_thread(i));
+    TRY(dump.write_process());
     TRY(filters.write(out));
     TRY(held.release());
 

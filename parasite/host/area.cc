@@ -23,6 +23,8 @@ std::size_t Area::size_for(std::uint32_t threads, std::size_t program_bytes) {
   return (bytes + kPage - 1) / kPage * kPage;
 }
 
+void Area::let_go_of_pages() { (void)::madvise(mapping_.data(), mapping_.size(), MADV_DONTNEED); }
+
 Result<Area> Area::adopt(int memory, std::uint64_t address, std::uint32_t threads, std::size_t size) {
   Area area;
   area.mapping_ = TRY(sys::Mapping::map(memory, size, PROT_READ | PROT_WRITE, MAP_SHARED));

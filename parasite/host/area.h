@@ -83,6 +83,8 @@ class Area {
   std::size_t program_room() const { return mapping_.size() - next_; }
   // Forgets all placed programs but those placed before `keep()`.
   void rewind() { next_ = kept_; }
+  // The task has them; here they come back when they are looked at. Of many tasks they are many.
+  void let_go_of_pages();
   void keep() { kept_ = next_; }
   void keep_nothing() { kept_ = next_ = slot_offset(slots_); }
 
