@@ -133,7 +133,8 @@ void append_memory_policies(parasite::Program& program, const pb::memory_attribu
 std::string policy_text(const pb::memory_policy_entry& policy) {
   std::string nodes;
   for (std::size_t node = 0; node < 8 * policy.nodes().size(); ++node)
-    if (static_cast<unsigned char>(policy.nodes()[node / 8]) >> node % 8 & 1) nodes += format("{}{}", nodes.empty() ? "" : ",", node);
+    if (static_cast<unsigned char>(policy.nodes()[node / 8]) >> node % 8 & 1)
+      nodes += format("{}{}", nodes.empty() ? "" : ",", node);
   return format("{:#x} on {}", policy.mode(), nodes.empty() ? "no nodes" : "nodes " + nodes);
 }
 

@@ -336,7 +336,8 @@ Result<> HeldProcess::mend_actions() {
   for (std::size_t i = 0; i < kFaultSignals.size(); ++i) {
     const SignalAction& action = fault_actions_[i];
     if (is_32_)
-      program.call32("mend a signal action", kSigaction32, {kFaultSignals[i], program.value(SignalAction32(action)), 0, kMaskBytes});
+      program.call32("mend a signal action", kSigaction32,
+                     {kFaultSignals[i], program.value(SignalAction32(action)), 0, kMaskBytes});
     else
       program.call("mend a signal action", SYS_rt_sigaction, {kFaultSignals[i], program.value(action), 0, kMaskBytes});
   }

@@ -12,7 +12,8 @@ long alone(const char* at) {
 }
 // A mapping with nothing behind it for once more its size.
 char* map() {
-  auto* memory = static_cast<char*>(MUST(mmap(nullptr, 2 * kBytes + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))) + kPage;
+  void* const all = MUST(mmap(nullptr, 2 * kBytes + 2 * kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  char* const memory = static_cast<char*>(all) + kPage;
   MUST(madvise(memory, 2 * kBytes, MADV_NOHUGEPAGE));
   MUST(mprotect(memory, 2 * kBytes, PROT_READ | PROT_WRITE));
   MUST(munmap(memory + kBytes, kBytes));
