@@ -41,7 +41,7 @@ Error write_failure(Error&& error, const std::string& name) {
 }
 
 Result<Fd> create_file(int directory, const std::string& name) {
-  return TRY_OR(sys::openat(directory, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0644),
+  return TRY_OR(sys::openat(directory, name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0644),
                 write_failure(std::move(e), name));
 }
 

@@ -1,5 +1,7 @@
 #include "engine/memory/page_copy.h"
 
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <xxhash.h>
@@ -10,6 +12,7 @@
 #include <optional>
 
 #include "base/format.h"
+#include "engine/memory/tmpfs_pages.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
 #include "parasite/host/helper_thread.h"
@@ -116,20 +119,49 @@ Result<CopiedPages> copy_behind(pid_t pid, int memory, const std::vector<PageRun
 
 namespace {
 
+// How a task puts its pages into the page file: its descriptor is lent to the task.
+class Destination {
+ public:
+  Destination(const images::PageFile& file, std::uint64_t bytes) : file_(file), mapped_(TmpfsPages::open(file.fd.get(), bytes)) {}
+
+  int descriptor() const { return mapped_ ? mapped_->userfaultfd() : file_.fd.get(); }
+  // `number`: the descriptor, in the task.
+  void put(parasite::Program& program, const Chunk& chunk, parasite::DataRef pieces, int number) const {
+    if (!mapped_) {
+      program.call("write pages", SYS_pwritev, {number, pieces, chunk.pieces.size(), chunk.offset},
+                   parasite::exactly(static_cast<std::int64_t>(chunk.bytes)));
+      return;
+    }
+    std::uint64_t at = mapped_->address_of(chunk.offset);
+    for (const Piece& piece : chunk.pieces) {
+      const ::uffdio_copy copy{.dst = at, .src = piece.address, .len = piece.bytes, .mode = 0, .copy = 0};
+      program.call("copy pages", SYS_ioctl, {number, UFFDIO_COPY, program.value(copy)}, parasite::exactly(0));
+      at += piece.bytes;
+    }
+  }
+  // Memory of ours that is filled in one round: some megabytes, so as to stay small.
+  std::uint64_t round_bytes() const { return mapped_ ? 16 << 20 : UINT64_MAX; }
+  void has_all_before(std::uint64_t end) {
+    if (mapped_) mapped_->let_go_before(end);
+  }
+
+ private:
+  const images::PageFile& file_;
+  std::optional<TmpfsPages> mapped_;
+};
+
 // The writing of some chunks, as a program of one thread.
 struct Job {
   parasite::Program program;
   std::vector<std::pair<std::size_t, parasite::OpRef>> hashes;  // chunk, operation
 
-  void add(std::size_t index, const Chunk& chunk, int number) {
+  void add(std::size_t index, const Chunk& chunk, const Destination& to, int number) {
     static_assert(sizeof(Piece) == sizeof(iovec));
     const auto pieces = program.data(std::as_bytes(std::span(chunk.pieces)));
-    // The checksum brings the bytes into the cache while the other thread has the lock of the file, which two that
-    // write contend for.
+    // The checksum brings the bytes into the cache, which is no time lost while another thread has the file's lock.
     hashes.emplace_back(index, program.perform(parasite::OpCode::kHash, "checksum pages",
                                                {pieces, chunk.pieces.size()}, parasite::anything()));
-    program.call("write pages", SYS_pwritev, {number, pieces, chunk.pieces.size(), chunk.offset},
-                 parasite::exactly(static_cast<std::int64_t>(chunk.bytes)));
+    to.put(program, chunk, pieces, number);
   }
 };
 
@@ -140,8 +172,9 @@ constexpr std::size_t kWorthAHelper = (16 << 20) / images::kPageChunkBytes;  // 
 Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held,
                                                 const Task& task, int memory, const std::vector<PageRun>& runs,
                                                 const images::PageFile& to) {
-  auto lent = TRY(parasite::LentDescriptor::lend(keeper, held, task.pidfd.get(), to.fd.get()));
   const std::vector<Chunk> chunks = cut_into_chunks(runs);
+  Destination destination(to, chunks.empty() ? 0 : chunks.back().offset + chunks.back().bytes);
+  auto lent = TRY(parasite::LentDescriptor::lend(keeper, held, task.pidfd.get(), destination.descriptor()));
   std::vector<std::uint64_t> sums(chunks.size());
   std::vector<std::byte> buffer;
   std::optional<parasite::HelperThread> helper;
@@ -155,14 +188,16 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
   for (std::size_t next = 0; next < chunks.size();) {
     Job jobs[2];
     const std::size_t room = held.area().program_room() / 4;
+    const std::uint64_t begin = chunks[next].offset;
     for (; next < chunks.size() && jobs[0].program.size_bytes() < room && jobs[1].program.size_bytes() < room; ++next) {
       const Chunk& chunk = chunks[next];
+      if (chunk.offset - begin >= destination.round_bytes()) break;
       if (!chunk.readable || chunk.pieces.size() > IOV_MAX) {
         if (buffer.size() < chunk.bytes) buffer.resize(chunk.bytes);
         sums[next] = TRY(copy_chunk(memory, chunk, to, buffer));
         continue;
       }
-      jobs[helper ? next % 2 : 0].add(next, chunk, lent.number());
+      jobs[helper ? next % 2 : 0].add(next, chunk, destination, lent.number());
     }
     parasite::Batch batch(keeper);
     std::vector<std::pair<std::size_t, const Job*>> placed;
@@ -184,6 +219,7 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
     for (const auto& [index, job] : placed)
       for (const auto& [chunk, hash] : job->hashes)
         sums[chunk] = static_cast<std::uint64_t>(batch.placed(index).result(hash));
+    destination.has_all_before(next < chunks.size() ? chunks[next].offset : chunks.back().offset + chunks.back().bytes);
     held.area().rewind();
   }
   if (helper) TRY(helper->dismiss());
