@@ -118,7 +118,7 @@ Result<> Freezer::set(bool frozen) {
   const auto told = [&](Error error) { return std::move(error).object(format("freezer cgroup {}", path_)); };
   if (!watchdog_)
     watchdog_ =
-        TRY_OR(Watchdog::start(state_.get(), word_for(version_, was_frozen_)), told(std::move(e)));
+        TRY_OR(sys::Watchdog::start(state_.get(), word_for(version_, was_frozen_)), told(std::move(e)));
   const std::string_view word = word_for(version_, frozen);
   TRY_OR(sys::pwrite_all(state_.get(), std::as_bytes(std::span(word.data(), word.size())), 0),
          told(std::move(e).during(frozen ? "freezing" : "thawing")));

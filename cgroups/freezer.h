@@ -18,7 +18,7 @@
 
 #include "base/error.h"
 #include "base/fd.h"
-#include "cgroups/watchdog.h"
+#include "kernel/watchdog.h"
 
 namespace dormouse::cgroups {
 
@@ -65,7 +65,7 @@ class Freezer {
   Version version_ = Version::kV1;
   bool was_frozen_ = false;
   bool is_frozen_ = false;  // as far as our own writing goes
-  Watchdog watchdog_;       // from our first change on
+  sys::Watchdog watchdog_;       // from our first change on
 };
 
 }  // namespace dormouse::cgroups

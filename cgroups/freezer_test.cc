@@ -114,7 +114,7 @@ TEST(Watchdog, SpeaksOnlyIfTheEngineDies) {
   tree.write("state", "------");
   const auto file = sys::openat(AT_FDCWD, tree.path() + "/state", O_WRONLY).value();
   {
-    const auto quiet = Watchdog::start(file.get(), "spoken").value();
+    const auto quiet = sys::Watchdog::start(file.get(), "spoken").value();
   }
   EXPECT_EQ(tree.read("state"), "------");
 
@@ -122,7 +122,7 @@ TEST(Watchdog, SpeaksOnlyIfTheEngineDies) {
   const auto pipe = sys::pipe2().value();
   const pid_t engine = ::fork();
   if (engine == 0) {
-    auto watchdog = Watchdog::start(pipe.write_end.get(), "spoken");
+    auto watchdog = sys::Watchdog::start(pipe.write_end.get(), "spoken");
     (void)sys::write_all(pipe.write_end.get(), watchdog ? "ready:" : "failed");
     for (;;) ::pause();
   }

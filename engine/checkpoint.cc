@@ -102,6 +102,7 @@ class Checkpoint {
   [[nodiscard]] Result<> ask_tasks();
   [[nodiscard]] Result<> ask_about_tasks(std::span<Subject> subjects);
   [[nodiscard]] Result<> ask_about_memory(std::span<Subject> subjects);
+  [[nodiscard]] Result<> ask_more_about_memory(std::span<Subject> subjects);
   [[nodiscard]] Result<> find_cgroups();
   [[nodiscard]] Result<> save_tasks();
   std::vector<std::uint64_t> restartable_areas(const Task& owner) const;  // of all tasks in its memory
@@ -309,6 +310,7 @@ Result<> Checkpoint::ask_tasks() {
     const auto some = std::span(subjects_).subspan(from, std::min(kAtOnce, subjects_.size() - from));
     TRY(ask_about_tasks(some));
     TRY(ask_about_memory(some));
+    TRY(ask_more_about_memory(some));
     for (Subject& subject : some) blockers_.note(subject.state.refuse_restrictions(*keeper_));
     for (Subject& subject : some) subject.held.area().let_go_of_pages();
   }
@@ -340,10 +342,29 @@ Result<> Checkpoint::ask_about_memory(std::span<Subject> subjects) {
   }
   TRY(batch.run());
   for (std::size_t i = 0; i < subjects.size(); ++i) {
-    TRY(subjects[i].space.take(batch.placed(i), subjects[i].dir, subjects[i].held.area()));
+    TRY_OR(subjects[i].space.take(batch.placed(i), subjects[i].dir, subjects[i].held.area()),
+           std::move(e).owner(subjects[i].task.name()));
     subjects[i].held.area().rewind();
   }
   return {};
+}
+
+// Where one program is not enough: of thousands of mappings.
+Result<> Checkpoint::ask_more_about_memory(std::span<Subject> subjects) {
+  for (;;) {
+    std::vector<parasite::Program> programs(subjects.size());
+    std::vector<std::pair<Subject*, std::size_t>> asked;
+    parasite::Batch batch(*keeper_);
+    for (std::size_t i = 0; i < subjects.size(); ++i)
+      if (Subject& subject = subjects[i]; subject.space.ask_more(programs[i]))
+        asked.emplace_back(&subject, TRY(batch.add(subject.held, subject.held.leader(), programs[i])));
+    if (asked.empty()) return {};
+    TRY(batch.run());
+    for (const auto& [subject, job] : asked) {
+      subject->space.take_more(batch.placed(job));
+      subject->held.area().rewind();
+    }
+  }
 }
 
 Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "engine/blockers.h"
+#include "engine/memory/memory_mounts.h"
 #include "engine/options.h"
 #include "engine/tree.h"
 #include "images/directory.h"
@@ -23,6 +24,7 @@ struct DumpContext {
   PageTracking* tracking = nullptr;  // null: nobody asks which pages were written
   // Numbers of the network namespaces of the root task and of the engine (NamespaceIds).
   std::uint32_t network_id = 0, outside_network_id = 0;
+  const MemoryMounts memory_mounts = MemoryMounts::look();
   const NamespacesDump* namespaces = nullptr;  // null: nobody has looked at them
 };
 

@@ -72,8 +72,7 @@ Result<> set_attributes(int fd, const pb::memfd_inode_entry& inode) {
 int MemfdFile::type() const { return pb::MEMFD; }
 
 bool MemfdFile::matches(const OpenFile& file) const {
-  if (file.stat.st_nlink != 0 || (file.fs_type != TMPFS_MAGIC && !is_huge(file))) return false;
-  if (!file.link.ends_with(kDeleted) || !S_ISREG(file.stat.st_mode)) return false;
+  if (file.stat.st_nlink != 0 || !S_ISREG(file.stat.st_mode) || !mounts_.hold(file.stat.st_dev)) return false;
   return file.link.starts_with(kPrefix) || file.link == std::string(kSharedAnonymous) + std::string(kDeleted) ||
          file.link == std::string(kHugeAnonymous) + std::string(kDeleted);
 }

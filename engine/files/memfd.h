@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "engine/files/file_kind.h"
+#include "engine/memory/memory_mounts.h"
 #include "images/directory.h"
 #include "images/schema/files.pb.h"
 
@@ -40,6 +41,7 @@ class MemfdFile final : public FileKind {
   Result<std::uint32_t> save_object(const OpenFile& file, FilesSaver& saver);
   Result<Object*> object_of(const pb::memfd_file_entry& entry, FilesOpener& opener);
 
+  MemoryMounts mounts_ = MemoryMounts::look();
   std::map<std::pair<std::uint64_t, bool>, std::uint32_t> saved_;  // inode and huge: id
   std::optional<images::Writer> inodes_;
   std::map<std::uint32_t, Object> objects_;  // by inode_id

@@ -1,18 +1,22 @@
 #include "engine/files/unix_queue.h"
 
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
-#include "base/defer.h"
 #include "base/format.h"
 #include "images/schema/sockets.pb.h"
 #include "kernel/file.h"
 #include "kernel/socket.h"
+#include "kernel/watchdog.h"
 
 namespace dormouse::engine {
 namespace {
@@ -99,19 +103,59 @@ Result<std::optional<QueuedMessage>> peek_next(int fd, int type, bool at_end, st
   return std::optional(std::move(*message));
 }
 
+constexpr int kNoOffset = -1;
+
+// The socket remembers how far has been looked, which its owner would stumble over. Until this object goes.
+class PeekOffset {
+ public:
+  static Result<PeekOffset> use(int fd) {
+    PeekOffset used(fd);
+    used.watchdog_ = TRY(sys::Watchdog::start(fd, [](int socket, std::string_view) {
+      ::syscall(SYS_setsockopt, socket, SOL_SOCKET, SO_PEEK_OFF, &kNoOffset, sizeof kNoOffset);
+    }));
+    TRY(sys::setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, 0));
+    return used;
+  }
+  PeekOffset(PeekOffset&& other) noexcept : fd_(std::exchange(other.fd_, -1)), watchdog_(std::move(other.watchdog_)) {}
+  ~PeekOffset() {
+    if (fd_ != -1) (void)sys::setsockopt(fd_, SOL_SOCKET, SO_PEEK_OFF, kNoOffset);
+  }
+
+ private:
+  explicit PeekOffset(int fd) : fd_(fd) {}
+  int fd_;
+  sys::Watchdog watchdog_;
+};
+
+bool is_readable(int fd) {
+  ::pollfd asked{fd, POLLIN, 0};
+  return ::poll(&asked, 1, 0) == 1 && (asked.revents & POLLIN) != 0;
+}
+
+// All of it, if one look shows all: nothing waits, or bytes of one sender without descriptors.
+Result<std::optional<std::vector<QueuedMessage>>> peek_at_once(int fd, int type) {
+  std::vector<QueuedMessage> queue;
+  // Not by looking: an empty message is shown once only.
+  if (type != SOCK_STREAM) return is_readable(fd) ? std::nullopt : std::optional(std::move(queue));
+  int waiting = 0;
+  TRY(sys::ioctl(fd, SIOCINQ, &waiting));
+  if (waiting == 0) return queue;
+  auto message = TRY(peek_next(fd, type, false, static_cast<std::size_t>(waiting)));
+  if (!message || message->bytes.size() != static_cast<std::size_t>(waiting) || !message->descriptors.empty())
+    return std::nullopt;
+  queue.push_back(std::move(*message));
+  return queue;
+}
+
 }  // namespace
 
 Result<std::vector<QueuedMessage>> peek_queue(int fd, int type, bool at_end) {
-  int waiting = 0;
-  if (type == SOCK_STREAM) {
-    TRY(sys::ioctl(fd, SIOCINQ, &waiting));
-    if (waiting == 0) return std::vector<QueuedMessage>{};
-  }
-  const int offset = TRY(sys::getsockopt<int>(fd, SOL_SOCKET, SO_PEEK_OFF));
-  if (offset >= 0)
+  if (TRY(sys::getsockopt<int>(fd, SOL_SOCKET, SO_PEEK_OFF)) != kNoOffset)
     return fail(Error::unsupported("has a peek offset (SO_PEEK_OFF), which images have no place for"));
-  TRY(sys::setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, 0));
-  const Defer put_back([&] { (void)sys::setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, offset); });
+  if (auto all = TRY(peek_at_once(fd, type))) return std::move(*all);
+  int waiting = 0;
+  if (type == SOCK_STREAM) TRY(sys::ioctl(fd, SIOCINQ, &waiting));
+  const PeekOffset used = TRY(PeekOffset::use(fd));
   std::vector<QueuedMessage> queue;
   for (;;) {
     auto message = TRY(peek_next(fd, type, at_end, static_cast<std::size_t>(waiting)));

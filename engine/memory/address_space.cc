@@ -11,6 +11,7 @@
 #include "engine/ipc/aio_ring.h"
 #include "engine/memory/memory_attributes.h"
 #include "engine/memory/page_tracking.h"
+#include "engine/memory/protection_keys.h"
 #include "engine/memory/shared_pages.h"
 #include "engine/memory/vma_kind.h"
 #include "images/own_types.h"
@@ -52,7 +53,7 @@ Result<AddressSpace> AddressSpace::read(const DumpContext& context, const Task& 
     // Write protection for the sake of an earlier dump is no property of the task.
     if (vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task)))
       vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
-    Result<pb::vma_entry> entry = describe_vma(vma);
+    Result<pb::vma_entry> entry = describe_vma(vma, context.memory_mounts);
     if (!entry) {
       space.refused_.push_back(std::move(entry).error().owner(task.name()));
       continue;
@@ -92,6 +93,10 @@ void AddressSpace::ask(parasite::Program& program, const parasite::Area& area) {
     const auto asked = program.call("ask for the aio context", SYS_io_getevents, {vma.start(), 0, 0, 0, 0}, parasite::anything());
     rings_.emplace_back(asked, describe_aio_ring(vma));
   }
+  (void)policies_.ask(program, vmas_);
+  constexpr std::uint64_t kPage = 4096;
+  if (processor_has_keys() && !vmas_.empty() && vmas_.front().start() >= 2 * kPage)
+    keys_ = ask_for_keys(program, vmas_.front().start() - kPage);
 }
 
 Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area) {
@@ -102,6 +107,8 @@ Result<> AddressSpace::take(const parasite::Placed& placed, const proc::ProcDir&
     if (placed.result(asked) == 0) *image_.add_aios() = ring;
     else dead_rings_.push_back(ring);
   }
+  policies_.take(placed, vmas_, attributes_);
+  if (keys_) TRY(refuse_allocated_keys(placed, *keys_));
   image_.set_mm_brk(static_cast<std::uint64_t>(placed.result(brk_)));
   image_.set_dumpable(static_cast<std::int32_t>(placed.result(dumpable_)));
   image_.set_thp_disabled(placed.result(thp_) != 0);
@@ -141,7 +148,7 @@ Result<> AddressSpace::write(DumpContext& context, const Task& task) {
     return fail(Error::unsupported("it is not a context of this process, but what is left of another's")
                     .object(format("aio ring at {:x}", ring.id())).owner(task.name()).remedy("unmap it before the checkpoint"));
   for (const pb::vma_entry& vma : vmas_) *image_.add_vmas() = vma;
-  if (attributes_.sealed_size() != 0 || attributes_.has_lock_future())
+  if (attributes_.ByteSizeLong() != 0)
     TRY(context.out.write(images::kDormouseMemory, task.ns_pid, attributes_));
   return context.out.write(images::kMm, task.ns_pid, image_);
 }

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "engine/dump_context.h"
 #include "engine/files/files_dump.h"
+#include "engine/memory/memory_policy.h"
 #include "images/schema/attributes.pb.h"
 #include "images/schema/memory.pb.h"
 #include "kernel/features.h"
@@ -33,6 +35,9 @@ class AddressSpace {
   // What only the task knows: appends to its leader's program, then takes the answers.
   void ask(parasite::Program& program, const parasite::Area& area);
   [[nodiscard]] Result<> take(const parasite::Placed& placed, const proc::ProcDir& dir, const parasite::Area& area);
+  // What did not fit into that: until it is false.
+  bool ask_more(parasite::Program& program) { return policies_.ask(program, vmas_); }
+  void take_more(const parasite::Placed& placed) { policies_.take(placed, vmas_, attributes_); }
 
   // Registers the executable and the mapped files, those of memory (memfds) apart from and before the others: shared
   // anonymous memory that somebody has open or maps as a file is one too.
@@ -49,6 +54,8 @@ class AddressSpace {
   std::vector<pb::vma_entry> vmas_;
   pb::mm_entry image_;
   pb::memory_attributes_entry attributes_;
+  PolicyQuestions policies_;
+  std::optional<parasite::OpRef> keys_;  // whether protection keys are allocated
   std::vector<Error> refused_;
   parasite::OpRef brk_, dumpable_, thp_, lock_;
   std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one

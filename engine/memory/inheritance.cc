@@ -20,10 +20,13 @@ bool may_inherit(const pb::vma_entry& vma) {
   return has_private_pages(vma) && !(vma.status() & (s::kVdso | s::kAioRing)) && !(vma.madv() & kNotInherited);
 }
 
-// The child's mapping is what is left of the parent's: after munmap() or mprotect() of a part, all of it or a piece.
+// The child's mapping is what is left of the parent's: after munmap() or mprotect() of a part, all of it or a piece. That it
+// has grown since (mremap()) it can do again.
 bool is_piece_of(const pb::vma_entry& child, const pb::vma_entry& parent) {
   const bool has_offset = parent.status() & (s::kFilePrivate | s::kFileShared);
-  return parent.start() <= child.start() && child.end() <= parent.end() && child.status() == parent.status() &&
+  const bool may_grow = !(parent.flags() & (MAP_GROWSDOWN | MAP_HUGETLB));
+  const bool in_it = child.end() <= parent.end() || (may_grow && child.start() < parent.end());
+  return parent.start() <= child.start() && in_it && child.status() == parent.status() &&
          ((child.flags() ^ parent.flags()) & ~kLocks) == 0 && child.shmid() == parent.shmid() &&
          (!has_offset || child.pgoff() - parent.pgoff() == child.start() - parent.start()) &&
          ((child.madv() ^ parent.madv()) & kEarlyAdvice) == 0;
@@ -51,7 +54,7 @@ std::vector<AddressRange> foreign_mappings(const pb::mm_entry& parent, const pb:
                                            const std::vector<const pb::vma_entry*>& inherited) {
   std::vector<AddressRange> foreign;
   const auto add = [&](std::uint64_t start, std::uint64_t end) {
-    if (start == end) return;
+    if (start >= end) return;
     if (!foreign.empty() && foreign.back().end == start) foreign.back().end = end;
     else foreign.push_back({start, end});
   };

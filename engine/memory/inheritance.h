@@ -11,8 +11,8 @@
 
 namespace dormouse::engine {
 
-// Parallel to the child's records: the parent's mapping of which a fork makes it, all or a piece, or null. Locks are no
-// obstacle: a fork drops them.
+// Parallel to the child's records: the parent's mapping of which a fork makes it, all or a piece, or null. It may end
+// behind the parent's, and is to be made longer then. Locks are no obstacle: a fork drops them.
 std::vector<const pb::vma_entry*> inherited_mappings(const pb::mm_entry& parent, const pb::mm_entry& child);
 
 // What the parent has mapped and the child has not from there.

@@ -32,9 +32,30 @@ TEST(Inheritance, MappingsThatAreTheSameComeAlongAndTheOthersAreForeign) {
   const auto inherited = inherited_mappings(parent, child);
   ASSERT_EQ(inherited.size(), 3u);
   EXPECT_EQ(inherited[0], &parent.vmas(0));
-  EXPECT_EQ(inherited[1], nullptr);
+  EXPECT_EQ(inherited[1], &parent.vmas(2));
   EXPECT_EQ(inherited[2], nullptr);
-  EXPECT_EQ(foreign_mappings(parent, child, inherited), (std::vector<AddressRange>{{0x2000, 0x5000}, {0x8000, 0x9000}}));
+  EXPECT_EQ(foreign_mappings(parent, child, inherited), (std::vector<AddressRange>{{0x2000, 0x3000}, {0x8000, 0x9000}}));
+}
+
+TEST(Inheritance, WhatStandsWhereAMappingHasGrownIsForeign) {
+  pb::mm_entry parent, child;
+  add(parent, 0x1000, 0x4000);
+  add(parent, 0x5000, 0x6000);
+  add(parent, 0x7000, 0x9000);
+  add(child, 0x2000, 0x8000);  // the front is cut off
+  add(child, 0x8000, 0x9000);
+  const auto inherited = inherited_mappings(parent, child);
+  EXPECT_EQ(inherited, (std::vector<const pb::vma_entry*>{&parent.vmas(0), &parent.vmas(2)}));
+  EXPECT_EQ(foreign_mappings(parent, child, inherited), (std::vector<AddressRange>{{0x1000, 0x2000}, {0x5000, 0x6000}, {0x7000, 0x8000}}));
+}
+
+TEST(Inheritance, StacksAndHugePagesAreMadeAnewWhereTheyHaveGrown) {
+  for (const std::uint32_t flag : {MAP_GROWSDOWN, MAP_HUGETLB}) {
+    pb::mm_entry parent, child;
+    add(parent, 0x1000, 0x4000)->set_flags(MAP_PRIVATE | MAP_ANONYMOUS | flag);
+    add(child, 0x1000, 0x6000)->set_flags(MAP_PRIVATE | MAP_ANONYMOUS | flag);
+    EXPECT_EQ(inherited_mappings(parent, child)[0], nullptr);
+  }
 }
 
 TEST(Inheritance, PiecesOfAMappingComeAlongAndTheRestIsForeign) {

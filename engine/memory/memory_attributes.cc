@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 
 #include "base/format.h"
+#include "engine/memory/memory_policy.h"
 #include "images/schema/attributes.pb.h"
 
 namespace dormouse::engine {
@@ -47,12 +48,14 @@ Result<> check_memory_attributes(const pb::memory_attributes_entry& entry) {
   for (const pb::sealed_range_entry& range : entry.sealed())
     if (range.start() % kPage || range.end() % kPage || range.start() >= range.end() || range.end() > kUserEnd)
       return fail(Error::corrupt(format("sealed range {:x}-{:x} is not a valid range", range.start(), range.end())));
+  TRY(check_memory_policies(entry));
   if (entry.lock_future() & ~std::uint32_t{MCL_FUTURE | MCL_ONFAULT})
     return fail(Error::corrupt(format("flags {:#x} of mlockall() are impossible", entry.lock_future())));
   return {};
 }
 
 void append_memory_attributes(parasite::Program& program, const pb::memory_attributes_entry& entry) {
+  append_memory_policies(program, entry);
   for (const pb::sealed_range_entry& range : entry.sealed())
     program.call(format("seal {:x}-{:x}", range.start(), range.end()), kMseal, {range.start(), range.end() - range.start(), 0});
   if (entry.lock_future() != 0) program.call("lock mappings to come", SYS_mlockall, {entry.lock_future()});

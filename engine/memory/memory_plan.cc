@@ -154,7 +154,7 @@ void MemoryPlan::choose_sources(const Origin& origin) {
     // still run of it then takes its clock for one that needs a system call (VDSO_CLOCKMODE_NONE is 0).
     else if (v.status() & (s::kVdso | s::kVvar))
       source.kind = vdso_.proxied ? Source::Kind::kAnonymous : Source::Kind::kSkip;
-    else if (same) source = {Source::Kind::kInherited, 0, same->prot()};
+    else if (same) source = {Source::Kind::kInherited, 0, same->prot(), same->end() < v.end() ? same->end() : 0};
     else if (is_segment(v)) source.kind = Source::Kind::kSkip;  // see engine/ipc/attachments.h
     else if (is_shared_anonymous(v)) source = {Source::Kind::kShared, shared.of(v.shmid())};
     else if (is_file_mapping(v))
@@ -224,6 +224,8 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
   switch (sources_[i].kind) {
     case Source::Kind::kSkip: return;
     case Source::Kind::kInherited:
+      if (sources_[i].end != 0)
+        program.call(label("lengthen", v.start(), v.end()), SYS_mremap, {v.start(), sources_[i].end - v.start(), bytes, 0}, here);
       if (writable_for_filling(i))
         program.call(label("make writable", v.start(), v.end()), SYS_mprotect, {v.start(), bytes, prot});
       return;

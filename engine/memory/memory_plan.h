@@ -74,6 +74,7 @@ class MemoryPlan {
     enum class Kind { kAnonymous, kFile, kShared, kSkip, kInherited } kind = Kind::kAnonymous;
     std::size_t index = 0;         // into files_ or shared_
     std::uint32_t protection = 0;  // kInherited: the parent's
+    std::uint64_t end = 0;         // kInherited: of the parent's, where the mapping has grown since; else 0
   };
   const pb::vma_entry& vma(std::size_t i) const { return task_->mm->vmas(static_cast<int>(i)); }
   void choose_sources(const Origin& origin);

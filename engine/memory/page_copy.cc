@@ -181,7 +181,7 @@ Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasi
   if (chunks.size() >= kWorthAHelper && held.can_be_helped()) {
     // Without one (a limit on processes, say) the leader does all the work.
     auto started = parasite::HelperThread::start(
-        keeper, {held.area(), held.spare_slot(), 0, held.leader().tid(), held.name()});
+        keeper, {held.area(), held.spare_slot(), 0, held.leader().tid(), held.name(), &held});
     if (started) helper.emplace(std::move(*started));
   }
   // As many chunks per round as the area has room for.

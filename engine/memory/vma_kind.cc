@@ -40,22 +40,27 @@ Failure refuse(const Vma& vma, std::string what, std::string remedy) {
                   .remedy(std::move(remedy)));
 }
 
-// The kernel's own file systems have no device number of a block device, and such files never have a name that
-// can be found: "/SYSV" and the key in hexadecimal.
-bool is_system_v(const Vma& vma) {
-  return vma.shared && vma.device_major == 0 && vma.name.starts_with("/SYSV") && vma.name.ends_with(" (deleted)");
+// Named by its key in hexadecimal.
+bool is_system_v(const Vma& vma) { return vma.shared && vma.name.starts_with("/SYSV") && vma.name.ends_with(kDeleted); }
+// A file that is called like that can grow by mremap().
+bool is_ring(const Vma& vma) {
+  return vma.shared && vma.device_major == 0 && vma.name == "/[aio] (deleted)" && vma.flags.has(VmFlag::kDontExpand);
 }
-bool is_ring(const Vma& vma) { return vma.shared && vma.device_major == 0 && vma.name == "/[aio] (deleted)"; }
+bool is_secret(const Vma& vma) {
+  return vma.device_major == 0 && vma.name == "/secretmem (deleted)" && vma.flags.has(VmFlag::kLocked) &&
+         vma.flags.has(VmFlag::kDontDump);
+}
 
 // Kinds that are recognised in order to be refused by name.
 Result<> refuse_unsupported(const Vma& vma) {
   const auto has = [&](VmFlag flag) { return vma.flags.has(flag); };
   if (vma.name.starts_with("anon_inode:[io_uring]"))
     return refuse(vma, "io_uring rings cannot be saved", "close the ring before the checkpoint");
-  if (vma.name == "/secretmem (deleted)" && vma.device_major == 0)
+  if (is_secret(vma))
     return refuse(vma, "secret memory is out of everybody else's reach by design", "unmap it first");
   if (vma.name.starts_with("[uprobes]"))
-    return refuse(vma, "a uprobe is active in this task", "remove the probe before the checkpoint");
+    return refuse(vma, "a uprobe is or was active in this task, and its code may still be changed by it",
+                  "checkpoint it before it is probed, or let it unmap that page when the probe is removed");
   if (vma.name.starts_with("anon_inode:") || vma.name.starts_with("socket:"))
     return refuse(vma, "mappings of this kind cannot be saved", "unmap it before the checkpoint");
   if (has(VmFlag::kUffdMissing) || has(VmFlag::kUffdWriteProtect) || has(VmFlag::kUffdMinor))
@@ -70,21 +75,26 @@ Result<> refuse_unsupported(const Vma& vma) {
   return {};
 }
 
-std::uint32_t status_of(const Vma& vma) {
+// Of a mapping whose file is on a mount of the kernel's own. Anonymous memory that is shared, or of huge pages, shows
+// as the unlinked file that the kernel makes for it.
+std::uint32_t status_of_memory(const Vma& vma) {
+  // The inode number of a segment's file is its id, which may be 0.
+  if (is_system_v(vma)) return s::kRegular | s::kAnonShared | s::kSysvIpc;
+  if (vma.name == "/anon_hugepage (deleted)") return s::kRegular | (vma.shared ? s::kAnonShared : s::kAnonPrivate);
+  const bool is_zero = vma.name == "/dev/zero (deleted)";
+  if (is_zero && vma.shared) return s::kRegular | s::kAnonShared;
+  // Privately mapped it can only be through /proc/PID/map_files: like a memfd then.
+  const std::uint32_t memfd = is_zero || vma.name.starts_with("/memfd:") ? s::kMemfd : 0;
+  return s::kRegular | memfd | (vma.shared ? s::kFileShared : s::kFilePrivate);
+}
+
+std::uint32_t status_of(const Vma& vma, const MemoryMounts& memory) {
   if (vma.name == "[vsyscall]") return s::kAnonPrivate | s::kVsyscall;
   if (vma.name == "[vdso]") return s::kRegular | s::kAnonPrivate | s::kVdso;
   if (vma.name.starts_with("[vvar")) return s::kRegular | s::kAnonPrivate | s::kVvar;
-  const std::uint32_t file = s::kRegular | (vma.shared ? s::kFileShared : s::kFilePrivate);
-  if (vma.name.starts_with("/memfd:") && vma.name.ends_with(kDeleted)) return file | s::kMemfd;
-  // Anonymous memory that is shared, or of huge pages, shows as the unlinked file that the kernel makes for it.
-  if (vma.name == "/anon_hugepage (deleted)") return s::kRegular | (vma.shared ? s::kAnonShared : s::kAnonPrivate);
-  // Privately mapped it can only be through /proc/PID/map_files: like a memfd then.
-  if (vma.name == "/dev/zero (deleted)" && vma.device_major == 0)
-    return vma.shared ? s::kRegular | s::kAnonShared : file | s::kMemfd;
-  // The inode number of a segment's file is its id, which may be 0.
-  if (is_system_v(vma)) return s::kRegular | s::kAnonShared | s::kSysvIpc;
+  if (memory.hold(vma.device_major, vma.device_minor)) return status_of_memory(vma);
   if (is_ring(vma)) return s::kAioRing;
-  if (vma.inode != 0) return file;
+  if (vma.inode != 0) return s::kRegular | (vma.shared ? s::kFileShared : s::kFilePrivate);
   return s::kRegular | s::kAnonPrivate | (vma.name == "[heap]" ? s::kHeap : 0);
 }
 
@@ -107,12 +117,12 @@ std::uint32_t flags_of(const Vma& vma, std::uint32_t status) {
 
 }  // namespace
 
-Result<pb::vma_entry> describe_vma(const Vma& vma) {
+Result<pb::vma_entry> describe_vma(const Vma& vma, const MemoryMounts& memory) {
   TRY(refuse_unsupported(vma));
   pb::vma_entry entry;
   entry.set_start(vma.start);
   entry.set_end(vma.end);
-  entry.set_status(status_of(vma));
+  entry.set_status(status_of(vma, memory));
   const bool file_backed = entry.status() & (s::kFilePrivate | s::kFileShared | s::kAnonShared);
   entry.set_pgoff(file_backed ? vma.offset : 0);
   const bool huge = vma.flags.has(VmFlag::kHugeTlb);

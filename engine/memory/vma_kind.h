@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/error.h"
+#include "engine/memory/memory_mounts.h"
 #include "images/schema/memory.pb.h"
 #include "kernel/proc/maps.h"
 
@@ -31,7 +32,7 @@ inline constexpr std::uint32_t kUprobes = 1 << 17;
 
 // The image record of one VMA of smaps, but for what refers to other records (shmid of files).
 // An error names the kind that cannot be saved and what to do.
-Result<pb::vma_entry> describe_vma(const proc::Vma& vma);
+Result<pb::vma_entry> describe_vma(const proc::Vma& vma, const MemoryMounts& memory);
 
 // A run of pages that give SIGSEGV (MADV_GUARD_INSTALL, Linux 6.13). No mapping of its own for the kernel, but a
 // record for the format, behind those of the mappings.

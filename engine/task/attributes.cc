@@ -12,6 +12,7 @@
 
 #include "base/format.h"
 #include "base/text.h"
+#include "engine/memory/memory_policy.h"
 #include "images/schema/attributes.pb.h"
 #include "kernel/file.h"
 #include "kernel/proc/stat.h"
@@ -157,6 +158,7 @@ AttributesAsked ask_attributes(parasite::Program& program, bool leader) {
   program.call("ask for the time stamp counter", SYS_prctl, {PR_GET_TSC, asked.tsc, 0, 0, 0}, parasite::anything());
   for (std::uint32_t which = 0; which < kSpeculations; ++which)
     asked.speculation[which] = ask(PR_GET_SPECULATION_CTRL, which);
+  asked.memory_policy = ask_thread_policy(program);
   if (!leader) return asked;
   asked.mdwe = ask(kGetMdwe);
   asked.memory_merge = ask(kGetMemoryMerge);
@@ -173,6 +175,7 @@ void save_attributes(const parasite::Placed& placed, const AttributesAsked& aske
   if (const int tsc = placed.value<int>(asked.tsc); tsc != 0) to.set_tsc(static_cast<std::uint32_t>(tsc));
   for (std::uint32_t which = 0; which < kSpeculations; ++which)
     save_speculation(which, placed.result(asked.speculation[which]), to);
+  save_thread_policy(placed, asked.memory_policy, to);
   if (asked.mdwe && placed.result(*asked.mdwe) > 0)
     to.set_mdwe(static_cast<std::uint32_t>(placed.result(*asked.mdwe)));
   if (asked.memory_merge && placed.result(*asked.memory_merge) > 0) to.set_memory_merge(true);
@@ -192,6 +195,7 @@ Result<pb::thread_attributes_entry> own_attributes() {
   own.set_tsc(static_cast<std::uint32_t>(tsc));
   for (std::uint32_t which = 0; which < kSpeculations; ++which)
     save_speculation(which, get(PR_GET_SPECULATION_CTRL, which), own);
+  save_own_policy(own);
   if (const int mdwe = get(kGetMdwe); mdwe > 0) own.set_mdwe(static_cast<std::uint32_t>(mdwe));
   if (get(kGetMemoryMerge) > 0) own.set_memory_merge(true);
   const Result<std::string> filter = sys::read_file(AT_FDCWD, "/proc/self/coredump_filter");
@@ -206,6 +210,7 @@ Result<> append_thread_attributes(parasite::Program& program, const pb::thread_a
   if (from.cpus() != own.cpus() && !from.has_deadline()) append_cpus(program, from.cpus());
   if (from.io_priority() != own.io_priority())
     program.call("priority for input and output", SYS_ioprio_set, {IOPRIO_WHO_PROCESS, 0, from.io_priority()});
+  append_thread_policy(program, from, own);
   if (from.has_timer_slack_ns() && from.timer_slack_ns() != own.timer_slack_ns())
     append(program, "timer slack", PR_SET_TIMERSLACK, from.timer_slack_ns());
   if (from.has_mce_kill() && from.mce_kill() != own.mce_kill())

@@ -29,7 +29,7 @@ namespace dormouse::engine {
 // What only the thread itself can be asked.
 struct AttributesAsked {
   parasite::OpRef timer_slack, mce_kill;
-  parasite::DataRef tsc;
+  parasite::DataRef tsc, memory_policy;
   std::array<parasite::OpRef, 3> speculation;
   std::optional<parasite::OpRef> mdwe, memory_merge, thp;  // of the process: the leader is asked
 };

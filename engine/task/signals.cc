@@ -6,31 +6,25 @@
 
 #include "base/format.h"
 #include "images/schema/task.pb.h"
+#include "parasite/host/signal_action.h"
 
 namespace dormouse::engine {
 namespace {
 
 constexpr int kSignals = 64;
-constexpr std::uint64_t kMaskBytes = 8;
 constexpr std::uint32_t kSsAutodisarm = 1u << 31;  // SS_AUTODISARM, Linux 4.7
 
-// The kernel's struct sigaction, not the C library's.
-struct KernelAction {
-  std::uint64_t handler, flags, restorer, mask;
-};
-// What 32-bit code passes (struct compat_sigaction).
-struct KernelAction32 {
-  std::uint32_t handler, flags, restorer, mask[2];
-};
-static_assert(sizeof(KernelAction32) == 20);
-constexpr long kSigaction32 = 174;  // rt_sigaction of i386
+using parasite::kMaskBytes;
+using parasite::SignalAction;
+using parasite::SignalAction32;
+
 static_assert(sizeof(siginfo_t) == 128);
 
 // SIGKILL and SIGSTOP have no action to speak of, and no place in the image.
 constexpr bool has_action(int number) { return number != SIGKILL && number != SIGSTOP; }
 
 parasite::DataRef action_at(parasite::DataRef all, int number) {
-  return all + static_cast<std::uint32_t>((number - 1) * sizeof(KernelAction));
+  return all + static_cast<std::uint32_t>((number - 1) * sizeof(SignalAction));
 }
 
 }  // namespace
@@ -41,7 +35,7 @@ std::string signal_name(int number) {
 }
 
 SignalActionsAsked ask_signal_actions(parasite::Program& program) {
-  const SignalActionsAsked asked{program.zeros(kSignals * sizeof(KernelAction))};
+  const SignalActionsAsked asked{program.zeros(kSignals * sizeof(SignalAction))};
   for (int number = 1; number <= kSignals; ++number)
     if (has_action(number))
       program.call("ask for a signal action", SYS_rt_sigaction,
@@ -53,7 +47,7 @@ void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked aske
                          pb::task_core_entry& to) {
   for (int number = 1; number <= kSignals; ++number) {
     if (!has_action(number)) continue;
-    const auto action = placed.value<KernelAction>(action_at(asked.answers, number));
+    const auto action = placed.value<SignalAction>(action_at(asked.answers, number));
     pb::sa_entry& entry = *to.add_sigactions();
     entry.set_sigaction(action.handler);
     entry.set_flags(action.flags);
@@ -78,23 +72,19 @@ Result<> append_signal_actions(parasite::Program& program, const pb::task_core_e
     return fail(Error::corrupt(format("{} signal actions instead of {}", from.sigactions_size(), kSignals - 2)));
   // Blocked, a SIGCHLD is queued even where nobody listens. Setting its default action discards it, and
   // unlike "ignore" does not take zombies away.
-  program.call("discard SIGCHLD", SYS_rt_sigaction, {SIGCHLD, program.value(KernelAction{}), 0, kMaskBytes});
+  program.call("discard SIGCHLD", SYS_rt_sigaction, {SIGCHLD, program.value(SignalAction{}), 0, kMaskBytes});
   int index = 0;
   for (int number = 1; number <= kSignals; ++number) {
     if (!has_action(number)) continue;
     const pb::sa_entry& entry = from.sigactions(index++);
     const std::string label = "signal action of " + signal_name(number);
+    const SignalAction action{entry.sigaction(), entry.flags(), entry.restorer(), entry.mask()};
     if (entry.compat_sigaction()) {
       if ((entry.sigaction() | entry.restorer()) >> 32)
         return fail(Error::corrupt("an address that 32-bit code cannot have").object(label));
-      // Handlers are called as the code that set them is: with an i386 frame.
-      const auto low = [](std::uint64_t value) { return static_cast<std::uint32_t>(value); };
-      const KernelAction32 action{low(entry.sigaction()), low(entry.flags()), low(entry.restorer()),
-                                  {low(entry.mask()), low(entry.mask() >> 32)}};
-      program.call32(label, kSigaction32, {number, program.value(action), 0, kMaskBytes});
+      program.call32(label, parasite::kSigaction32, {number, program.value(SignalAction32(action)), 0, kMaskBytes});
       continue;
     }
-    const KernelAction action{entry.sigaction(), entry.flags(), entry.restorer(), entry.mask()};
     program.call(label, SYS_rt_sigaction, {number, program.value(action), 0, kMaskBytes});
   }
   return {};

@@ -9,6 +9,7 @@
 
 #include "base/text.h"
 #include "engine/task/attributes.h"
+#include "engine/task/keyrings.h"
 #include "engine/task/audit.h"
 #include "engine/task/credentials.h"
 #include "engine/task/landlock.h"
@@ -64,6 +65,7 @@ struct TaskDump::State {
     std::optional<parasite::DataRef> robust_list;  // asked for, where it can only be asked for
     pb::thread_attributes_entry attributes;
     AttributesAsked attributes_asked;
+    KeyringsAsked keyrings;
   };
 
   DumpContext& context;
@@ -263,6 +265,7 @@ void TaskDump::ask() {
     thread.credentials = ask_credentials(thread.program, thread.status.groups.size());
     thread.settings = ask_thread_settings(thread.program);
     thread.attributes_asked = ask_attributes(thread.program, thread.tid == state_->task.pid);
+    thread.keyrings = ask_keyrings(thread.program, thread.tid == state_->task.pid);
     if (state_->held.runs_32_bit_code()) thread.robust_list = ask_robust_list32(thread.program);
   }
   parasite::Program& leaders = state_->threads.front().program;
@@ -284,6 +287,8 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   save_thread_settings(placed, thread.settings, thread.core);
   save_attributes(placed, thread.attributes_asked, thread.attributes);
   save_alternate_stack(state_->held.threads()[index]->alternate_stack(), *core.mutable_sas());
+  if (Result<> keys = refuse_keys(placed, thread.keyrings); !keys)
+    state_->context.blockers.add(std::move(keys).error().owner(format("thread {} of {}", thread.ns_tid, state_->task.name())));
   if (thread.robust_list) save_robust_list32(placed, *thread.robust_list, core);
   if (index != 0) return {};
   pb::task_core_entry& process = *thread.core.mutable_tc();

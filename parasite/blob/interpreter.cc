@@ -110,6 +110,7 @@ void run(ProgramHeader* program, const uint32_t* word) {
   uint32_t i = 0;
   for (; i < program->count; ++i) {
     if (word && (__atomic_load_n(word, __ATOMIC_ACQUIRE) & kOwnerDied)) break;
+    program->done = i;  // should the operation fault, this tells which it was
     Op& op = ops[i];
     uint64_t args[6];
     for (int k = 0; k < 6; ++k) {

@@ -40,6 +40,18 @@ Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_reg
   return is_32 ? static_cast<std::uint32_t>(after.rax) : after.rax;
 }
 
+user_regs_struct registers_to_serve(const user_regs_struct& base, Area& area, std::uint32_t slot) {
+  user_regs_struct regs = base;
+  regs.cs = kCode64;
+  regs.rip = area.entry();
+  regs.rdi = area.cell_address(slot);
+  regs.rsp = area.stack_top(slot) - 8;
+  regs.eflags = 0x202;
+  regs.rax = 0;
+  regs.orig_rax = static_cast<std::uint64_t>(-1);
+  return regs;
+}
+
 Result<> stop_serving(Keeper& keeper, pid_t tid) {
   keeper.expect_stops(tid);
   TRY(sys::ptrace::interrupt(tid));

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/error.h"
+#include "parasite/host/area.h"
 #include "parasite/host/keeper.h"
 
 namespace dormouse::parasite {
@@ -19,6 +20,9 @@ namespace dormouse::parasite {
 Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_regs_struct& base,
                                        std::uint64_t gadget, std::uint64_t stack, long number,
                                        std::span<const std::uint64_t> args);
+
+// Registers of a thread that begins to serve the cell of `slot`.
+user_regs_struct registers_to_serve(const user_regs_struct& base, Area& area, std::uint32_t slot);
 
 // Interrupts a thread that serves the interpreter and waits for its stop.
 [[nodiscard]] Result<> stop_serving(Keeper& keeper, pid_t tid);

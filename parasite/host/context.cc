@@ -83,9 +83,45 @@ Sigcontext to_sigcontext(const user_regs_struct& r) {
 
 }  // namespace
 
+namespace {
+
+struct EndlessWait {
+  long number, number32;
+  unsigned timeout;       // which argument it is
+  bool in_milliseconds;   // negative: none; else a pointer, null: none
+};
+constexpr EndlessWait kEndlessWaits[] = {
+    {SYS_epoll_wait, 256, 3, true},       {SYS_epoll_pwait, 319, 3, true},     {SYS_epoll_pwait2, 441, 3, false},
+    {SYS_rt_sigtimedwait, 177, 2, false}, {SYS_rt_sigtimedwait, 421, 2, false}, {SYS_semtimedop, 420, 3, false},
+    {SYS_io_getevents, 247, 4, false},
+};
+
+std::uint64_t argument(const user_regs_struct& regs, unsigned which) {
+  const unsigned long long in64[] = {regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8};
+  const unsigned long long in32[] = {regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi};
+  return runs_32_bit_code(regs) ? static_cast<std::uint32_t>(in32[which]) : in64[which];
+}
+
+}  // namespace
+
+bool continue_endless_wait(user_regs_struct& regs) {
+  const bool is_32 = runs_32_bit_code(regs);
+  if (static_cast<std::int32_t>(regs.rax) != -EINTR || static_cast<std::int32_t>(regs.orig_rax) < 0) return false;
+  const auto number = static_cast<std::int32_t>(regs.orig_rax);
+  bool endless = !is_32 && number == SYS_semop;
+  for (const EndlessWait& wait : kEndlessWaits) {
+    if (number != (is_32 ? wait.number32 : wait.number)) continue;
+    const std::uint64_t timeout = argument(regs, wait.timeout);
+    endless = endless || (wait.in_milliseconds ? static_cast<std::int32_t>(timeout) < 0 : timeout == 0);
+  }
+  if (endless) regs.rax = static_cast<std::uint64_t>(kRestartNoHand);
+  return endless;
+}
+
 Result<Context> capture(pid_t tid) {
   Context context;
   context.regs = TRY(sys::ptrace::getregs(tid));
+  (void)continue_endless_wait(context.regs);
   std::byte buffer[kMaxXstate];
   const std::size_t size = TRY(sys::ptrace::getregset(tid, NT_X86_XSTATE, buffer));
   context.xstate.assign(buffer, buffer + size);

@@ -23,6 +23,11 @@ struct Context {
 inline constexpr std::uint64_t kCode64 = 0x33, kCode32 = 0x23;
 inline bool runs_32_bit_code(const user_regs_struct& regs) { return regs.cs == kCode32; }
 
+// Some waits end with EINTR when their thread is stopped, though no handler runs (signal(7)). Where they have no timeout, and so
+// nothing to go by but what they wait for, they are to go on: unless a handler does run by then, which the kernel knows. True: the
+// registers have changed.
+bool continue_endless_wait(user_regs_struct& regs);
+
 // The thread must be in a ptrace stop.
 Result<Context> capture(pid_t tid);
 // Puts all of it back, bit by bit; an interrupted system call is then restarted by the kernel itself.

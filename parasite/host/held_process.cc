@@ -65,6 +65,12 @@ bool has_ended(pid_t tid) {
   return status ? status->state == 'Z' || status->state == 'X' : is_gone(status.error());
 }
 
+// What capturing a thread's context does as well.
+void go_on_waiting(pid_t tid) {
+  auto regs = sys::ptrace::getregs(tid);
+  if (regs && continue_endless_wait(*regs)) (void)sys::ptrace::setregs(tid, *regs);
+}
+
 }  // namespace
 
 HeldProcess::HeldProcess(Keeper& keeper, Log& log, pid_t pid, std::string name)
@@ -293,15 +299,7 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   cell.leaves_last = thread.slot_ == 0;
   TRY(keeper_.enlist(cell));
 
-  user_regs_struct regs = thread.context_.regs;
-  regs.cs = kCode64;
-  regs.rip = area_->entry();
-  regs.rdi = area_->cell_address(thread.slot_);
-  regs.rsp = cell.stack_top - 8;
-  regs.eflags = 0x202;
-  regs.rax = 0;
-  regs.orig_rax = static_cast<std::uint64_t>(-1);
-  TRY(send_in(thread, regs));
+  TRY(send_in(thread, registers_to_serve(thread.context_.regs, *area_, thread.slot_)));
   // After the registers: a thread that is let go in between must not keep a mask that nobody takes off.
   TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
   thread.inside_ = true;
@@ -309,10 +307,15 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   return sys::ptrace::cont(thread.tid_);
 }
 
-Result<> HeldProcess::ask_alternate_stacks() {
+// Once for all of its threads: the actions that a fault in the interpreter would make the kernel forget.
+Result<> HeldProcess::ask_stacks_and_actions() {
   std::vector<Program> programs(threads_.size());
   std::vector<DataRef> answers;
   Batch batch(keeper_);
+  const DataRef actions = programs[0].zeros(sizeof fault_actions_);
+  for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
+    programs[0].call("ask for a signal action", SYS_rt_sigaction,
+                     {kFaultSignals[i], 0, actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
   for (std::size_t i = 0; i < threads_.size(); ++i) {
     answers.push_back(programs[i].zeros(sizeof(stack_t)));
     programs[i].call("ask for the alternate stack", SYS_sigaltstack, {0, answers[i]});
@@ -321,8 +324,26 @@ Result<> HeldProcess::ask_alternate_stacks() {
   TRY(batch.run());
   for (std::size_t i = 0; i < threads_.size(); ++i)
     threads_[i]->alternate_stack_ = batch.placed(i).value<stack_t>(answers[i]);
+  fault_actions_ = batch.placed(0).value<decltype(fault_actions_)>(actions);
   area_->rewind();
   return {};
+}
+
+Result<> HeldProcess::mend_actions() {
+  if (!keeper_.any_faulted() || !area_ || !leader().inside_) return {};
+  area_->rewind();
+  Program program;
+  for (std::size_t i = 0; i < kFaultSignals.size(); ++i) {
+    const SignalAction& action = fault_actions_[i];
+    if (is_32_)
+      program.call32("mend a signal action", kSigaction32,
+                     {kFaultSignals[i], program.value(SignalAction32(action)), 0, kMaskBytes});
+    else
+      program.call("mend a signal action", SYS_rt_sigaction, {kFaultSignals[i], program.value(action), 0, kMaskBytes});
+  }
+  Batch batch(keeper_);
+  TRY(batch.add(*this, leader(), program));
+  return batch.run();
 }
 
 // A thread with an alternate stack may run on a stack too small for a frame (goroutines): the frame goes
@@ -358,7 +379,7 @@ Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const 
   TRY(map_area(proc_dir, maps, program_bytes));
   for (auto& thread : threads_)
     if (!thread->inside_) TRY_OR(start_serving(*thread), std::move(e).owner(name_));
-  TRY(ask_alternate_stacks());
+  TRY(ask_stacks_and_actions());
   for (auto& thread : threads_) TRY(move_frame(*thread));
   return {};
 }
@@ -379,6 +400,10 @@ void HeldProcess::drop_farewell() {
 // From the interpreter back into a ptrace stop.
 Result<> HeldProcess::bring_back(HeldThread& thread) {
   if (!thread.inside_) return {};
+  if (keeper_.faulted(thread.tid_)) {  // and so stands already
+    keeper_.expect_stops(thread.tid_);
+    return {};
+  }
   return stop_serving(keeper_, thread.tid_);
 }
 
@@ -434,6 +459,7 @@ Result<> HeldProcess::withdraw() {
   const auto note = [&](Result<> step) {
     if (!step && !is_gone(step.error()) && outcome) outcome = std::move(step);
   };
+  note(mend_actions());
   for (auto& thread : threads_) note(bring_back(*thread));
   for (std::size_t i = 1; i < threads_.size(); ++i) note(park(*threads_[i]));
   // Until its registers point elsewhere the leader is the interpreter's last thread, and would unmap by itself.
@@ -455,6 +481,7 @@ Result<> HeldProcess::release(bool stop_afterwards) {
     // One that was asked to stop and has not yet (a failure came first) must do so to be detached.
     if (!thread->stopped_ && !keeper_.died(thread->tid_))
       (void)keeper_.wait_stop(thread->tid_, within(std::chrono::milliseconds(200)));
+    if (!thread->captured_) go_on_waiting(thread->tid_);
     keeper_.forget(thread->tid_);
     if (Result<> detached = sys::ptrace::detach(thread->tid_); !detached && !is_gone(detached.error()) && outcome)
       outcome = std::move(detached);

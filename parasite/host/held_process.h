@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -26,6 +27,7 @@
 #include "parasite/host/context.h"
 #include "parasite/host/gadgets.h"
 #include "parasite/host/keeper.h"
+#include "parasite/host/signal_action.h"
 
 namespace dormouse::parasite {
 
@@ -139,7 +141,8 @@ class HeldProcess {
   SignalFrame undo_frame(std::uint64_t wanted, std::size_t size) const;
   [[nodiscard]] Result<> start_serving(HeldThread& thread);
   [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
-  [[nodiscard]] Result<> ask_alternate_stacks();
+  [[nodiscard]] Result<> ask_stacks_and_actions();
+  [[nodiscard]] Result<> mend_actions();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
   [[nodiscard]] Result<> park(HeldThread& thread);
@@ -155,6 +158,7 @@ class HeldProcess {
   Gadgets gadgets_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
+  std::array<SignalAction, kFaultSignals.size()> fault_actions_{};
   bool withdrawn_ = false, released_ = false, confined_ = false, is_32_ = false;
 };
 
@@ -174,13 +178,15 @@ class Batch {
  private:
   struct Job {
     Area* area;
-    blob::Cell* cell;
+    std::uint32_t slot;
     pid_t tid;
     std::string name;
     Placed placed;
     std::uint32_t finished_before = 0;
   };
   [[nodiscard]] Result<> start(Job& job);
+  [[nodiscard]] Result<> serve_again(const Job& job);
+  static std::string operation(const Program& program, std::uint32_t op);
   static Result<> verdict(const Job& job);
   Keeper& keeper_;
   std::vector<Job> jobs_;

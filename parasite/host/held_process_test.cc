@@ -19,6 +19,7 @@
 
 #include "kernel/file.h"
 #include "kernel/proc/maps.h"
+#include "parasite/host/helper_thread.h"
 
 namespace dormouse::parasite {
 namespace {
@@ -67,6 +68,7 @@ class Victim {
     if (pid_ == 0) {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       ::signal(SIGUSR1, [](int) { ++g_shared->signals; });
+      ::signal(SIGSEGV, [](int) { ++g_shared->signals; });
       pthread_t thread;
       ::pthread_create(&thread, nullptr, worker, g_shared);
       ::pthread_create(&thread, nullptr, sleeper, g_shared);
@@ -191,6 +193,62 @@ TEST_F(HeldProcessTest, ATaskThatDiesWhileHeldIsAnOrdinaryResult) {
   ASSERT_FALSE(ran);
   EXPECT_EQ(ran.error().kind(), Error::Kind::kTaskDied);
   EXPECT_TRUE(held.release());
+}
+
+// Its own handler for such a signal is neither called nor forgotten.
+TEST_F(HeldProcessTest, AFaultIsAnErrorAtOnceAndDoesNoHarm) {
+  Victim victim;
+  const std::string maps_before = victim.proc("maps");
+  auto keeper = Keeper::create().value();
+  HeldProcess held(*keeper, log_, victim.pid(), "victim");
+  ASSERT_TRUE(hold(held, victim));
+  Program bad, good;
+  bad.call("", SYS_getpid, {});
+  bad.perform(OpCode::kStore, "store into nowhere", {0x10, 1});
+  const OpRef tid = good.call("", SYS_gettid, {});
+  for (auto& thread : held.threads()) {
+    Batch batch(*keeper);
+    ASSERT_TRUE(batch.add(held, *thread, bad));
+    const Result<> ran = batch.run();
+    ASSERT_FALSE(ran);
+    EXPECT_EQ(ran.error().message(), "victim: store into nowhere (store): SIGSEGV at 0x10: Bad address (EFAULT)");
+    Batch again(*keeper);
+    ASSERT_TRUE(again.add(held, *thread, good));
+    ASSERT_TRUE(again.run());
+    EXPECT_EQ(again.placed(0).result(tid), thread->tid());
+  }
+  ASSERT_TRUE(held.release());
+  EXPECT_EQ(victim.proc("maps"), maps_before);
+  EXPECT_TRUE(victim.wait_progress());
+  EXPECT_EQ(g_shared->signals, 0u);
+  ::kill(victim.pid(), SIGSEGV);
+  EXPECT_TRUE(victim.wait_progress());
+  EXPECT_EQ(g_shared->signals, 1u);
+}
+
+TEST_F(HeldProcessTest, AFaultOfAHelperThreadIsOneToo) {
+  Victim victim;
+  auto keeper = Keeper::create().value();
+  HeldProcess held(*keeper, log_, victim.pid(), "victim");
+  ASSERT_TRUE(hold(held, victim));
+  {
+    auto helper = HelperThread::start(*keeper, {held.area(), held.spare_slot(), 0, held.leader().tid(), "victim", &held});
+    ASSERT_TRUE(helper);
+    Program bad;
+    bad.perform(OpCode::kZeroPages, "look at nothing", {0x1000, 4096});
+    Batch batch(*keeper);
+    ASSERT_TRUE(helper->add_to(batch, bad));
+    const Result<> ran = batch.run();
+    ASSERT_FALSE(ran);
+    EXPECT_TRUE(ran.error().is_kernel(EFAULT)) << ran.error().message();
+    EXPECT_TRUE(helper->dismiss());
+  }
+  EXPECT_EQ(victim.threads().size(), 3u);
+  ASSERT_TRUE(held.release());
+  EXPECT_TRUE(victim.wait_progress());
+  ::kill(victim.pid(), SIGSEGV);
+  EXPECT_TRUE(victim.wait_progress());
+  EXPECT_EQ(g_shared->signals, 1u);
 }
 
 // The heart of the matter: an engine that is killed at any instant.

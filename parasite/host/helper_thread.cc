@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "kernel/abi.h"
+#include "kernel/proc/directory.h"
+#include "kernel/ptrace.h"
 
 namespace dormouse::parasite {
 
@@ -40,16 +42,30 @@ Result<HelperThread> HelperThread::start(Keeper& keeper, Place place, pid_t ns_t
     return fail(std::move(ran).error());
   }
   helper.running_ = true;
+  helper.trace();
   return helper;
 }
 
+// The kernel says its id only as the process sees it; of the threads that /proc shows it is the one that is not held.
+void HelperThread::trace() {
+  if (!place_.held) return;
+  const auto process = proc::ProcDir::open(place_.held->pid());
+  const auto threads = process ? process->threads() : Result<std::vector<pid_t>>(fail(process.error()));
+  if (!threads) return;
+  std::vector<pid_t> others;
+  for (const pid_t tid : *threads)
+    if (tid != place_.held->pid() && !place_.held->holds(tid)) others.push_back(tid);
+  if (others.size() == 1 && sys::ptrace::seize(others.front(), 0)) tid_ = others.front();
+}
+
 HelperThread::HelperThread(HelperThread&& other) noexcept
-    : keeper_(other.keeper_), place_(std::move(other.place_)), running_(std::exchange(other.running_, false)) {}
+    : keeper_(other.keeper_), place_(std::move(other.place_)), running_(std::exchange(other.running_, false)),
+      tid_(other.tid_) {}
 
 HelperThread::~HelperThread() { (void)dismiss(); }
 
 Result<std::size_t> HelperThread::add_to(Batch& batch, const Program& program) {
-  return batch.add(place_.area, place_.slot, place_.leader_tid, place_.name, program);
+  return batch.add(place_.area, place_.slot, known_as(), place_.name, program);
 }
 
 Result<> HelperThread::dismiss() {
@@ -58,11 +74,21 @@ Result<> HelperThread::dismiss() {
   cell.command = static_cast<std::uint32_t>(blob::Command::kLeave);
   Keeper::hand_work(cell);
   const std::uint32_t& there = place_.area.header().helper;
+  const Deadline deadline = within(std::chrono::seconds(10));
   Result<> gone;
   if (const std::uint32_t tid = __atomic_load_n(&there, __ATOMIC_ACQUIRE); tid != 0)
-    gone = keeper_.wait_word(there, tid, place_.leader_tid, within(std::chrono::seconds(10)));
+    gone = keeper_.wait_word(there, tid, known_as(), deadline);
   keeper_.dismiss(cell);
-  return gone;
+  return tid_ != 0 ? collect(deadline) : gone;
+}
+
+// A thread that is traced is a zombie until its tracer has heard of its end.
+Result<> HelperThread::collect(Deadline deadline) {
+  keeper_.expect_stops(tid_);
+  Result<Stop> end = keeper_.wait_stop(tid_, deadline);
+  keeper_.forget(tid_);
+  if (end || end.error().kind() == Error::Kind::kTaskDied) return {};
+  return fail(std::move(end).error());
 }
 
 }  // namespace dormouse::parasite

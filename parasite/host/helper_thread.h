@@ -22,6 +22,9 @@ class HelperThread {
     std::uint32_t leader_slot = 0;
     pid_t leader_tid = 0;
     std::string name;
+    // Of the process that it is born into, if that is a held one: it is traced then, and a fault in it is an error like
+    // the others' instead of the process's end. (Of a puppet it may be the end.)
+    HeldProcess* held = nullptr;
   };
   // `ns_tid`: the id it is to have in its pid namespace; 0: any.
   static Result<HelperThread> start(Keeper& keeper, Place place, pid_t ns_tid = 0);
@@ -34,10 +37,15 @@ class HelperThread {
   [[nodiscard]] Result<> dismiss();
 
  private:
+  void trace();
+  [[nodiscard]] Result<> collect(Deadline deadline);
+  // By which the keeper knows what becomes of it.
+  pid_t known_as() const { return tid_ != 0 ? tid_ : place_.leader_tid; }
   HelperThread(Keeper& keeper, Place place) : keeper_(keeper), place_(std::move(place)) {}
   Keeper& keeper_;
   Place place_;
   bool running_ = false;
+  pid_t tid_ = 0;  // if it is traced
 };
 
 }  // namespace dormouse::parasite

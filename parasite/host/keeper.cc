@@ -1,11 +1,13 @@
 #include "parasite/host/keeper.h"
 
 #include <signal.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <system_error>
@@ -147,6 +149,7 @@ void Keeper::forget(pid_t tid) {
   dead_.erase(tid);
   stop_signals_.erase(tid);
   receivers_.erase(tid);
+  faults_.erase(tid);
 }
 
 void Keeper::note(pid_t tid, int status) {
@@ -179,12 +182,24 @@ void Keeper::collect() {
 }
 
 // A held thread has every signal blocked, so the only stops it can make by itself are for SIGSTOP
-// (which cannot be blocked) and for a group stop of its process. It is let go on at once.
+// (which cannot be blocked) and for a group stop of its process: it is let go on at once. And for a fault in the
+// interpreter, which it would repeat for ever.
 void Keeper::answer(pid_t tid, int status) {
   const Stop stop{status};
+  if (stop.event() == 0 && !receivers_.contains(tid) && std::ranges::count(kFaultSignals, stop.signal()) != 0) {
+    const auto info = sys::ptrace::getsiginfo(tid);
+    faults_[tid] = {stop.signal(), info ? reinterpret_cast<std::uint64_t>(info->si_addr) : 0};
+    any_faulted_ = true;
+    return;
+  }
   if (stop.event() == 0 && stop.signal() == SIGSTOP) stop_signals_.insert(tid);
   const int deliver = stop.event() == 0 && receivers_.contains(tid) ? stop.signal() : 0;
   if (!sys::ptrace::cont(tid, deliver)) dead_.insert(tid);
+}
+
+Result<> Keeper::go_on_after_fault(pid_t tid) {
+  faults_.erase(tid);
+  return sys::ptrace::cont(tid);
 }
 
 Result<Stop> Keeper::wait_stop(pid_t tid, Deadline deadline) {
@@ -213,6 +228,8 @@ Result<> Keeper::wait_word(const std::uint32_t& word, std::uint32_t seen, pid_t 
     if (load(word) != seen) return {};
     if (events != collected_) collect();
     if (dead_.contains(tid)) return fail(Error::task_died(format("thread {} ended", tid)));
+    if (const auto fault = faults_.find(tid); fault != faults_.end())
+      return fail(Error::kernel(format("SIG{} at {:#x}", ::sigabbrev_np(fault->second.signal), fault->second.address), EFAULT));
     if (Result<> slept = sleep(&word, seen, events, deadline); !slept)
       return fail(std::move(slept).error().during(format("waiting for thread {}", tid)));
   }

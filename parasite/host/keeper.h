@@ -10,8 +10,10 @@
 #pragma once
 
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/types.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -35,6 +37,15 @@ struct Stop {
   int status = 0;
   int signal() const { return (status >> 8) & 0xff; }
   int event() const { return status >> 16; }
+};
+
+// What the kernel sends to a thread for what that did, blocked or not.
+inline constexpr std::array kFaultSignals = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
+
+// A signal that the kernel forced upon a thread for what it did.
+struct Fault {
+  int signal = 0;
+  std::uint64_t address = 0;
 };
 
 class Keeper {
@@ -62,9 +73,16 @@ class Keeper {
   }
   // The next stop of a thread named by expect_stops(). kTaskDied if it ends instead.
   Result<Stop> wait_stop(pid_t tid, Deadline deadline);
-  // Until *word is no longer `seen`. kTaskDied if `tid` ends first.
+  // Until *word is no longer `seen`. kTaskDied if `tid` ends first; EFAULT if it faults.
   [[nodiscard]] Result<> wait_word(const std::uint32_t& word, std::uint32_t seen, pid_t tid,
                                    Deadline deadline);
+
+  // A serving thread that faulted stays in that stop, until it is told to go on, elsewhere.
+  bool faulted(pid_t tid) const { return faults_.contains(tid); }
+  [[nodiscard]] Result<> go_on_after_fault(pid_t tid);
+  // Some thread faulted while it served. Where the signal was blocked, as it is for those who serve, the kernel has
+  // set its action to the default one (force_sig_info_to_task).
+  bool any_faulted() const { return any_faulted_; }
 
   // Threads that are held now: those whose stops are expected, and those that serve.
   std::size_t held() const { return awaited_.size() + places_.size(); }
@@ -105,6 +123,8 @@ class Keeper {
   std::uint32_t collected_ = 0;  // child events seen so far
   std::unordered_set<pid_t> awaited_, dead_, stop_signals_, receivers_;
   std::unordered_map<pid_t, Stop> stops_;
+  std::unordered_map<pid_t, Fault> faults_;
+  bool any_faulted_ = false;
 };
 
 }  // namespace dormouse::parasite

@@ -6,10 +6,12 @@ killed restore must leave nothing, or everything:
 
 The points are system calls of the engine: strace counts them in a first run and lets SIGKILL arrive at
 chosen ones in later runs. $KILL_POINTS is how many of each call are tried (default 6; "all")."""
+import ctypes
 import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -145,6 +147,33 @@ def test_dump_of_signal_users(scratch):
 def test_dump_of_terminals(scratch):
     """What waits in a terminal is read and put back: the victim finds it all."""
     sweep_dump(start("terminal_waiting_input", scratch / "victim"), scratch)
+
+
+PIDFD_OPEN, PIDFD_GETFD, SO_PEEK_OFF = 434, 438, 42
+
+
+def peek_offsets(pid):
+    """{descriptor: offset} of a task's sockets where it is set."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    task = libc.syscall(PIDFD_OPEN, pid, 0)
+    offsets = {}
+    for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        if not os.readlink(entry).startswith("socket:"):
+            continue
+        with socket.socket(fileno=libc.syscall(PIDFD_GETFD, task, int(entry.name), 0)) as copy:
+            offsets[int(entry.name)] = copy.getsockopt(socket.SOL_SOCKET, SO_PEEK_OFF)
+    os.close(task)
+    expect(offsets, "the victim has no socket")
+    return {number: offset for number, offset in offsets.items() if offset != -1}
+
+
+def test_dump_of_unix_sockets(scratch):
+    """What waits in a socket is looked at with its peek offset, which would make the victim's own looks go wrong."""
+    for name in ("unix_descriptors_in_flight", "unix_datagrams"):
+        (scratch / name).mkdir()
+        man = start(name, scratch / name / "victim")
+        sweep_dump(man, scratch / name, also=lambda: victim.wait_until(
+            lambda: not peek_offsets(man.root_pid), "no peek offset is left", seconds=2))
 
 
 def test_dump_of_confined_threads(scratch):

@@ -71,16 +71,16 @@ class Job:
         self.note_init()
         return self
 
-    def there_and_back(self, images):
+    def there_and_back(self, images, options):
         """False if the program was over before the checkpoint."""
         try:
-            self.container.checkpoint(images)
+            self.container.checkpoint(images, *options)
         except engine.Failed:
             if self.is_over():
                 return False
             raise
         victim.wait_until_gone(self.init)
-        self.container.restore(images)
+        self.container.restore(images, *options)
         self.note_init()
         return True
 
@@ -97,20 +97,20 @@ class Job:
         return (self.folder / "result").read_text()
 
 
-def disturbed(job, pause, scratch):
+def disturbed(job, pause, scratch, options):
     """The result of a job that is checkpointed ROUNDS times; None if it was over before the last of them."""
     job.start()
     for number in range(1, ROUNDS + 1):
         time.sleep(pause)
         images = scratch / f"images-{number}"
-        if not job.there_and_back(images):
+        if not job.there_and_back(images, options):
             return None
         shutil.rmtree(images)
     return job.result()
 
 
-def same_result(scratch, inputs, command):
-    """What ROUNDS checkpoints and restores in the midst of the command may not change."""
+def same_result(scratch, inputs, command, *options):
+    """What ROUNDS checkpoints and restores in the midst of the command may not change. `options` are runc's."""
     # How fast it gets on depends on this machine and on what else that does.
     for work in (1, 3, 9):
         job = Job(scratch / "undisturbed", inputs, command, work, SEED)
@@ -120,7 +120,7 @@ def same_result(scratch, inputs, command):
         job.container.delete()
         expect(expected.strip(), "the program says nothing")
         job = Job(scratch / "disturbed", inputs, command, work, os.environ.get("DORMOUSE_PROGRAMS_SEED", SEED))
-        found = disturbed(job, took / 8, scratch)
+        found = disturbed(job, took / 8, scratch, options)
         if found is not None:
             break
         job.container.delete()
@@ -181,8 +181,8 @@ def test_perl_timers(scratch):
 
 
 def test_sqlite(scratch):
-    """sqlite writes transactions to a database, with a journal; without locks on the file, which are refused."""
-    return lacks("sqlite3", "sqlite3") or same_result(scratch, [VICTIMS / "database.sh"], "sh /job/database.sh")
+    """sqlite writes transactions to a database that it locks, with a journal."""
+    return lacks("sqlite3", "sqlite3") or same_result(scratch, [VICTIMS / "database.sh"], "sh /job/database.sh", "--file-locks")
 
 
 def test_gcc(scratch):

@@ -129,6 +129,14 @@ def test_secret_memory(scratch):
     return _unsupported(scratch, "secret_memory", ("mapping", "secret memory"), ("descriptor 3", "secret memory"))
 
 
+def test_uprobe(scratch):
+    return _unsupported(scratch, "uprobe", ("mapping", "[uprobes]", "uprobe"))
+
+
+def test_keys_of_a_process(scratch):
+    return _unsupported(scratch, "keys_of_a_process", ("keyring of the process", "holds keys"), ("keyring of a thread", "holds keys"))
+
+
 def test_pidfd_of_an_outsider(scratch):
     return _unsupported(scratch, "pidfd_of_outsider", ("descriptor 3", f"is of process {os.getpid()}, which is not among the tasks"))
 

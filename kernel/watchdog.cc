@@ -1,4 +1,4 @@
-#include "cgroups/watchdog.h"
+#include "kernel/watchdog.h"
 
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -14,12 +14,14 @@
 
 #include "kernel/process.h"
 
-namespace dormouse::cgroups {
+namespace dormouse::sys {
 
 namespace {
 
-// Runs in the child, a copy of a process that may be in any state: nothing but system calls.
-[[noreturn]] void watch(int engine_pidfd, int file, const char* words, std::size_t size) {
+void write_words(int file, std::string_view words) { ::syscall(SYS_write, file, words.data(), words.size()); }
+
+// Runs in the child.
+[[noreturn]] void watch(int engine_pidfd, int file, Watchdog::LastAct act, std::string_view words) {
   constexpr int kEngine = 0, kFile = 1;
   ::syscall(SYS_setsid);
   std::uint64_t all = ~std::uint64_t{0};
@@ -34,14 +36,16 @@ namespace {
   ::pollfd engine{kEngine, POLLIN, 0};
   while (::syscall(SYS_ppoll, &engine, 1, nullptr, nullptr, 0) != 1) {
   }
-  ::syscall(SYS_write, kFile, words, size);
+  act(kFile, words);
   ::syscall(SYS_exit_group, 0);
   __builtin_unreachable();
 }
 
 }  // namespace
 
-Result<Watchdog> Watchdog::start(int file, std::string_view last_words) {
+Result<Watchdog> Watchdog::start(int file, std::string_view last_words) { return start(file, write_words, last_words); }
+
+Result<Watchdog> Watchdog::start(int file, LastAct act, std::string_view last_words) {
   char words[64];
   const std::size_t size = std::min(last_words.size(), sizeof words - 1);
   std::memcpy(words, last_words.data(), size);
@@ -53,8 +57,8 @@ Result<Watchdog> Watchdog::start(int file, std::string_view last_words) {
   args.flags = CLONE_PIDFD;
   args.pidfd = reinterpret_cast<std::uintptr_t>(&pidfd);
   // No exit signal: whoever counts the engine's children does not see it.
-  const pid_t pid = TRY_OR(sys::clone3(args), std::move(e).during("starting the cgroup watchdog"));
-  if (pid == 0) watch(engine.get(), file, words, size);
+  const pid_t pid = TRY_OR(sys::clone3(args), std::move(e).during("starting a watchdog"));
+  if (pid == 0) watch(engine.get(), file, act, {words, size});
   Watchdog watchdog;
   watchdog.pid_ = pid;
   watchdog.pidfd_ = Fd(pidfd);
@@ -78,4 +82,4 @@ void Watchdog::dismiss() noexcept {
   pidfd_.reset();
 }
 
-}  // namespace dormouse::cgroups
+}  // namespace dormouse::sys

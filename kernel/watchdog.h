@@ -1,4 +1,4 @@
-// A tiny process that writes one text into one file if the engine dies.
+// A tiny process that does one last thing to one file if the engine dies.
 //
 // Kernel state such as a frozen cgroup outlives the process that made it. The watchdog waits for the
 // engine's end and undoes it. It shares no memory with the engine, leads its own session (so that a
@@ -13,13 +13,17 @@
 #include "base/error.h"
 #include "base/fd.h"
 
-namespace dormouse::cgroups {
+namespace dormouse::sys {
 
 class Watchdog {
  public:
+  // Runs in a copy of a process that may be in any state: nothing but system calls.
+  using LastAct = void (*)(int file, std::string_view words);
+
   Watchdog() = default;
-  // `file` is open for writing (the caller's); `last_words` is at most 63 bytes.
+  // Writes `last_words`, at most 63 bytes. `file` is the caller's.
   static Result<Watchdog> start(int file, std::string_view last_words);
+  static Result<Watchdog> start(int file, LastAct act, std::string_view last_words = {});
   Watchdog(Watchdog&& other) noexcept
       : pid_(std::exchange(other.pid_, 0)), pidfd_(std::move(other.pidfd_)) {}
   Watchdog& operator=(Watchdog&& other) noexcept;
@@ -38,4 +42,4 @@ class Watchdog {
   Fd pidfd_;
 };
 
-}  // namespace dormouse::cgroups
+}  // namespace dormouse::sys

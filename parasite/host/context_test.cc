@@ -1,0 +1,61 @@
+#include "parasite/host/context.h"
+
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+
+namespace dormouse::parasite {
+namespace {
+
+constexpr auto kInterrupted = static_cast<unsigned long long>(-EINTR), kRestarted = static_cast<unsigned long long>(-514);
+
+user_regs_struct after(long number, unsigned long long result) {
+  user_regs_struct regs{};
+  regs.cs = kCode64;
+  regs.orig_rax = static_cast<unsigned long long>(number);
+  regs.rax = result;
+  return regs;
+}
+
+unsigned long long result_of(user_regs_struct regs) {
+  (void)continue_endless_wait(regs);
+  return regs.rax;
+}
+
+TEST(Context, AWaitWithoutEndGoesOn) {
+  user_regs_struct epoll = after(SYS_epoll_wait, kInterrupted);
+  epoll.r10 = static_cast<std::uint32_t>(-1);  // as a 32-bit register has it
+  EXPECT_EQ(result_of(epoll), kRestarted);
+  EXPECT_EQ(result_of(after(SYS_rt_sigtimedwait, kInterrupted)), kRestarted);
+  EXPECT_EQ(result_of(after(SYS_semop, kInterrupted)), kRestarted);
+}
+
+TEST(Context, AWaitWithATimeoutEndsAsTheKernelSays) {
+  user_regs_struct epoll = after(SYS_epoll_wait, kInterrupted);
+  epoll.r10 = 1000;
+  EXPECT_EQ(result_of(epoll), kInterrupted);
+  user_regs_struct signals = after(SYS_rt_sigtimedwait, kInterrupted);
+  signals.rdx = 0x7f00'0000'0000;
+  EXPECT_EQ(result_of(signals), kInterrupted);
+}
+
+TEST(Context, OtherCallsAndResultsStay) {
+  EXPECT_EQ(result_of(after(SYS_read, kInterrupted)), kInterrupted);
+  EXPECT_EQ(result_of(after(-1, kInterrupted)), kInterrupted);
+  user_regs_struct ready = after(SYS_epoll_wait, 1);
+  ready.r10 = static_cast<unsigned long long>(-1);
+  EXPECT_EQ(result_of(ready), 1u);
+}
+
+TEST(Context, CallsOf32BitCodeHaveNumbersAndArgumentsOfTheirOwn) {
+  user_regs_struct epoll = after(256, static_cast<std::uint32_t>(-EINTR));
+  epoll.cs = kCode32;
+  epoll.rsi = 0xffff'ffff;
+  EXPECT_EQ(result_of(epoll), kRestarted);
+  epoll.orig_rax = SYS_epoll_wait;
+  EXPECT_EQ(result_of(epoll), static_cast<std::uint32_t>(-EINTR));
+}
+
+}  // namespace
+}  // namespace dormouse::parasite
