@@ -254,11 +254,12 @@ TEST(Directory, ChecksWhatIsSaidAboutPages) {
   const Scratch scratch;
   auto out = OutputDirectory::open(scratch.fd());
   auto pages = out->create_pages(1);
-  ASSERT_EQ(::ftruncate(pages->fd.get(), 2 << 20), 0);
-  EXPECT_FALSE(out->finish_pages(*pages, 1 << 20, {1}));
-  EXPECT_FALSE(out->finish_pages(*pages, 2 << 20, {1}));
-  EXPECT_FALSE(out->finish_pages(*pages, 2 << 20, {1, 2, 3}));
-  EXPECT_TRUE(out->finish_pages(*pages, 2 << 20, {1, 2}));
+  constexpr std::uint64_t kTwoChunks = 2 * kPageChunkBytes;
+  ASSERT_EQ(::ftruncate(pages->fd.get(), kTwoChunks), 0);
+  EXPECT_FALSE(out->finish_pages(*pages, kPageChunkBytes, {1}));
+  EXPECT_FALSE(out->finish_pages(*pages, kTwoChunks, {1}));
+  EXPECT_FALSE(out->finish_pages(*pages, kTwoChunks, {1, 2, 3}));
+  EXPECT_TRUE(out->finish_pages(*pages, kTwoChunks, {1, 2}));
 }
 
 TEST(Directory, RefusesRecordsThatLackAMember) {

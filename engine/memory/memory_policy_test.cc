@@ -47,7 +47,7 @@ TEST(MemoryPolicy, OnlyWhatDiffersFromTheEnginesIsSet) {
   append_thread_policy(set, from, own);
   EXPECT_EQ(set.label(0), "memory policy 0x2 on nodes 0");
   append_thread_policy(reset, own, from);
-  EXPECT_EQ(reset.label(0), "memory policy 0 on no nodes");
+  EXPECT_EQ(reset.label(0), "memory policy 0x0 on no nodes");
 }
 
 TEST(MemoryPolicy, NonsenseIsRefused) {
