@@ -95,7 +95,7 @@ struct TaskDump::State {
   Result<> write_ended_leader();
   Result<> read_thread(parasite::HeldThread& thread, PerThread& to);
   Result<> read_traced(parasite::HeldThread& thread, PerThread& to);
-  Result<> read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to);
+  Result<> read_restartable(parasite::HeldThread& thread, pb::core_entry& to);
 };
 
 // It has no state any more that could be saved, and the format no way to say so: the image has a thread that is about
@@ -184,15 +184,18 @@ Result<> TaskDump::State::read_process_queue() {
   return {};
 }
 
-Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::thread_core_entry& to) {
+Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::core_entry& to) {
   const Result<abi::RseqConfiguration> configuration = sys::ptrace::get_rseq_configuration(thread.tid());
   // EIO: the kernel has no such request (before 5.13) or no rseq at all.
   if (!configuration && configuration.error().is_kernel(EIO)) return {};
   const abi::RseqConfiguration found = TRY(configuration);
-  save_restartable(found, *to.mutable_rseq_entry());
+  save_restartable(found, *to.mutable_thread_core()->mutable_rseq_entry());
   const auto handler = TRY(abort_address(thread.tid(), found, thread.context().regs.rip));
-  if (handler) thread.abort_sequence(*handler);
-  return {};
+  if (!handler) return {};
+  // The registers that were saved are those of a thread that goes on where it was.
+  thread.abort_sequence(*handler);
+  to.mutable_thread_info()->Clear();
+  return save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.mutable_thread_info());
 }
 
 Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& to) {
@@ -229,7 +232,7 @@ Result<> TaskDump::State::read_traced(parasite::HeldThread& thread, PerThread& t
   pb::thread_core_entry& core = *to.core.mutable_thread_core();
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(to.tid, false));
   save_queue(without_further_stops(task, queue), *core.mutable_signals_p());
-  TRY(read_restartable(thread, core));
+  TRY(read_restartable(thread, to.core));
   seccomp.push_back(TRY(read_seccomp(to.tid, to.status.seccomp)));
   if (to.status.seccomp != 0) held.set_confined();
   if (to.status.seccomp == pb::strict) thread.set_strict();
