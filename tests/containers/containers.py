@@ -174,6 +174,36 @@ def test_limits(scratch):
     expect_equal(facts, container.facts(), "after the restore")
 
 
+# Keeps some 64 MiB of its own, and counts.
+HOARDER = """
+BEGIN { hoard = "x"; for (i = 0; i < 26; i++) hoard = hoard hoard
+        for (n = 1; length(hoard) > 0; n++) {
+          sum += n; print n, sum >"/dev/shm/new"; close("/dev/shm/new"); system("mv /dev/shm/new /dev/shm/state; sleep 0.02") } }
+"""
+
+
+def test_images_count_as_the_engines(scratch):
+    """Images on tmpfs are memory, but not the container's: its limit leaves no room for them."""
+    def limit(config):
+        config["linux"]["resources"].update({"memory": {"limit": 160 << 20, "swap": 160 << 20}})
+    container = Container(scratch / "c", ["awk", HOARDER], change=limit)
+    container.start().wait_for_count(2)
+    images = scratch / "images"
+    images.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "images", images], check=True)
+    try:
+        for number in range(3):
+            container.checkpoint(images / str(number), "--leave-running")
+            container.wait_for_count(container.count() + 2)
+        container.checkpoint(images / "last")
+        expect(sum(file.stat().st_size for file in images.glob("*/pages-*.img")) > 4 * 64 << 20, "the images are smaller than the memory")
+        container.restore(images / "last")
+        container.wait_for_count(container.count() + 2)
+    finally:
+        container.delete()
+        subprocess.run(["umount", images], check=True)
+
+
 def test_decoded_by_crit(scratch):
     """Debian's crit reads every image file of a container."""
     if not shutil.which("crit"):
