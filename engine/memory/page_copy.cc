@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <optional>
@@ -167,64 +168,90 @@ struct Job {
 
 constexpr std::size_t kWorthAHelper = (16 << 20) / images::kPageChunkBytes;  // chunks
 
+// Chunk after chunk, as many in one round as the area has room for.
+class ByTask {
+ public:
+  ByTask(parasite::Keeper& keeper, parasite::HeldProcess& held, int memory, const std::vector<Chunk>& chunks,
+         const images::PageFile& to)
+      : keeper_(keeper), held_(held), memory_(memory), chunks_(chunks), to_(to), destination_(to, end_of(chunks.size())),
+        sums_(chunks.size()) {}
+
+  Result<std::vector<std::uint64_t>> copy(const Task& task) && {
+    auto lent = TRY(parasite::LentDescriptor::lend(keeper_, held_, task.pidfd.get(), destination_.descriptor()));
+    if (chunks_.size() >= kWorthAHelper && held_.can_be_helped()) {
+      // Without one (a limit on processes, say) the leader does all the work.
+      auto started = parasite::HelperThread::start(
+          keeper_, {held_.area(), held_.spare_slot(), 0, held_.leader().tid(), held_.name(), &held_});
+      if (started) helper_.emplace(std::move(*started));
+    }
+    while (next_ < chunks_.size()) TRY(round(lent.number()));
+    if (helper_) TRY(helper_->dismiss());
+    TRY(lent.take_back());
+    return std::move(sums_);
+  }
+
+ private:
+  std::uint64_t end_of(std::size_t count) const { return count == 0 ? 0 : chunks_[count - 1].offset + chunks_[count - 1].bytes; }
+
+  Result<> by_engine(std::size_t index) {
+    const Chunk& chunk = chunks_[index];
+    if (buffer_.size() < chunk.bytes) buffer_.resize(chunk.bytes);
+    sums_[index] = TRY(copy_chunk(memory_, chunk, to_, buffer_));
+    return {};
+  }
+
+  Result<> share_out(std::array<Job, 2>& jobs, int number) {
+    const std::size_t room = held_.area().program_room() / 4;
+    const std::uint64_t begin = chunks_[next_].offset;
+    for (; next_ < chunks_.size() && jobs[0].program.size_bytes() < room && jobs[1].program.size_bytes() < room; ++next_) {
+      const Chunk& chunk = chunks_[next_];
+      if (chunk.offset - begin >= destination_.round_bytes()) break;
+      if (!chunk.readable || chunk.pieces.size() > IOV_MAX) TRY(by_engine(next_));
+      else jobs[helper_ ? next_ % 2 : 0].add(next_, chunk, destination_, number);
+    }
+    return {};
+  }
+
+  Result<> round(int number) {
+    std::array<Job, 2> jobs;
+    TRY(share_out(jobs, number));
+    parasite::Batch batch(keeper_);
+    std::vector<std::pair<std::size_t, const Job*>> placed;
+    if (!jobs[0].program.empty()) placed.emplace_back(TRY(batch.add(held_, held_.leader(), jobs[0].program)), &jobs[0]);
+    if (!jobs[1].program.empty()) placed.emplace_back(TRY(helper_->add_to(batch, jobs[1].program)), &jobs[1]);
+    const Result<> ran = batch.run(std::chrono::minutes(10));
+    if (!ran && ran.error().kind() == Error::Kind::kTaskDied) return ran;
+    // A task that could not do it all (a full disk, memory that vanished) leaves it to the engine to find out why, or
+    // to do better.
+    for (const auto& [index, job] : placed)
+      for (const auto& [chunk, hash] : job->hashes) {
+        if (ran) sums_[chunk] = static_cast<std::uint64_t>(batch.placed(index).result(hash));
+        else TRY(by_engine(chunk));
+      }
+    destination_.has_all_before(end_of(next_));
+    held_.area().rewind();
+    return {};
+  }
+
+  parasite::Keeper& keeper_;
+  parasite::HeldProcess& held_;
+  int memory_;
+  const std::vector<Chunk>& chunks_;
+  const images::PageFile& to_;
+  Destination destination_;
+  std::vector<std::uint64_t> sums_;
+  std::optional<parasite::HelperThread> helper_;
+  std::vector<std::byte> buffer_;
+  std::size_t next_ = 0;
+};
+
 }  // namespace
 
 Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held,
                                                 const Task& task, int memory, const std::vector<PageRun>& runs,
                                                 const images::PageFile& to) {
   const std::vector<Chunk> chunks = cut_into_chunks(runs);
-  Destination destination(to, chunks.empty() ? 0 : chunks.back().offset + chunks.back().bytes);
-  auto lent = TRY(parasite::LentDescriptor::lend(keeper, held, task.pidfd.get(), destination.descriptor()));
-  std::vector<std::uint64_t> sums(chunks.size());
-  std::vector<std::byte> buffer;
-  std::optional<parasite::HelperThread> helper;
-  if (chunks.size() >= kWorthAHelper && held.can_be_helped()) {
-    // Without one (a limit on processes, say) the leader does all the work.
-    auto started = parasite::HelperThread::start(
-        keeper, {held.area(), held.spare_slot(), 0, held.leader().tid(), held.name(), &held});
-    if (started) helper.emplace(std::move(*started));
-  }
-  // As many chunks per round as the area has room for.
-  for (std::size_t next = 0; next < chunks.size();) {
-    Job jobs[2];
-    const std::size_t room = held.area().program_room() / 4;
-    const std::uint64_t begin = chunks[next].offset;
-    for (; next < chunks.size() && jobs[0].program.size_bytes() < room && jobs[1].program.size_bytes() < room; ++next) {
-      const Chunk& chunk = chunks[next];
-      if (chunk.offset - begin >= destination.round_bytes()) break;
-      if (!chunk.readable || chunk.pieces.size() > IOV_MAX) {
-        if (buffer.size() < chunk.bytes) buffer.resize(chunk.bytes);
-        sums[next] = TRY(copy_chunk(memory, chunk, to, buffer));
-        continue;
-      }
-      jobs[helper ? next % 2 : 0].add(next, chunk, destination, lent.number());
-    }
-    parasite::Batch batch(keeper);
-    std::vector<std::pair<std::size_t, const Job*>> placed;
-    if (!jobs[0].program.empty())
-      placed.emplace_back(TRY(batch.add(held, held.leader(), jobs[0].program)), &jobs[0]);
-    if (!jobs[1].program.empty()) placed.emplace_back(TRY(helper->add_to(batch, jobs[1].program)), &jobs[1]);
-    // A task that could not write all (a full disk, memory that vanished) leaves it to the engine to find
-    // out why, or to do better.
-    if (Result<> ran = batch.run(std::chrono::minutes(10)); !ran) {
-      if (ran.error().kind() == Error::Kind::kTaskDied) return fail(std::move(ran).error());
-      for (const auto& [index, job] : placed)
-        for (const auto& [chunk, hash] : job->hashes) {
-          if (buffer.size() < chunks[chunk].bytes) buffer.resize(chunks[chunk].bytes);
-          sums[chunk] = TRY(copy_chunk(memory, chunks[chunk], to, buffer));
-        }
-      held.area().rewind();
-      continue;
-    }
-    for (const auto& [index, job] : placed)
-      for (const auto& [chunk, hash] : job->hashes)
-        sums[chunk] = static_cast<std::uint64_t>(batch.placed(index).result(hash));
-    destination.has_all_before(next < chunks.size() ? chunks[next].offset : chunks.back().offset + chunks.back().bytes);
-    held.area().rewind();
-  }
-  if (helper) TRY(helper->dismiss());
-  TRY(lent.take_back());
-  return sums;
+  return ByTask(keeper, held, memory, chunks, to).copy(task);
 }
 
 }  // namespace dormouse::engine
