@@ -1,6 +1,7 @@
 #include "engine/task/landlock.h"
 
 #include <linux/capability.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,6 +29,8 @@ constexpr std::uint64_t kHandled = 1;  // LANDLOCK_ACCESS_FS_EXECUTE
 // restricts itself, and nobody else: a domain belongs to one thread's credentials.
 std::vector<parasite::OpRef> append_layers(parasite::Program& program) {
   const auto any = parasite::anything();
+  // Should the engine die now, nobody closes the ruleset: it must not be in the process's table.
+  program.call("give the helper a table of its own", SYS_unshare, {CLONE_FILES});
   program.call("let the helper be restricted", SYS_prctl, {PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0});
   const parasite::OpRef ruleset = program.call("make a Landlock ruleset", SYS_landlock_create_ruleset,
                                                {program.value(kHandled), sizeof kHandled, 0});
