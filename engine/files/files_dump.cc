@@ -142,7 +142,9 @@ Result<std::uint32_t> FilesDump::save_mapped(const Task& task, const proc::Vma& 
 }
 
 Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& proc_link, int open_flags) {
-  return state_->save_examined(TRY(examine_link(task, proc_link, open_flags)));
+  OpenFile file = TRY(examine_link(task, proc_link, open_flags));
+  file.executed = proc_link == "exe";
+  return state_->save_examined(file);
 }
 
 Result<std::uint32_t> FilesDump::State::save_examined(const OpenFile& file) {

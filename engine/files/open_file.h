@@ -29,6 +29,9 @@ struct OpenFile {
   std::uint64_t pos = 0;
   std::uint32_t flags = 0;      // O_*, without O_CLOEXEC
   bool close_on_exec = false;
+  // The executable of a task: the kernel has it open for reading, so that nobody can have a lease that another such
+  // opening would break (fs/locks.c: check_conflicting_open).
+  bool executed = false;
   int mount_id = -1;
   bool carried = false;         // by a message, to `task`, which does not have it yet
   int socket_family = 0;        // AF_*; 0: no socket

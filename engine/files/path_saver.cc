@@ -56,7 +56,9 @@ Result<> add_fingerprint(const OpenFile& file, FilesSaver& saver, pb::reg_file_e
   entry->set_mode(file.stat.st_mode);
   if (!size_matters(file)) return {};
   entry->set_size(static_cast<std::uint64_t>(file.stat.st_size));
-  if (!may_hold_programs(file.fs_type) || TRY(saver.reading_breaks_lease(file.stat))) return {};
+  if (!may_hold_programs(file.fs_type)) return {};
+  // Asking costs up to 20 ms: the kernel waits for all processors before it lists its locks.
+  if (!file.executed && TRY(saver.reading_breaks_lease(file.stat))) return {};
   for (const std::uint32_t word : build_id_of(file.fd.get(), entry->size())) entry->add_build_id(word);
   return {};
 }
