@@ -47,7 +47,7 @@ class PolicyQuestions {
 [[nodiscard]] Result<> check_memory_policies(const pb::memory_attributes_entry& entry);
 void append_memory_policies(parasite::Program& program, const pb::memory_attributes_entry& entry);
 
-// "2 on nodes 0,3", for errors.
+// "0x2 on nodes 0,3", for errors.
 std::string policy_text(const pb::memory_policy_entry& policy);
 
 }  // namespace dormouse::engine

@@ -12,6 +12,7 @@
 #include <climits>
 #include <optional>
 
+#include "base/defer.h"
 #include "base/format.h"
 #include "engine/memory/tmpfs_pages.h"
 #include "kernel/file.h"
@@ -178,6 +179,8 @@ class ByTask {
 
   Result<std::vector<std::uint64_t>> copy(const Task& task) && {
     auto lent = TRY(parasite::LentDescriptor::lend(keeper_, held_, task.pidfd.get(), destination_.descriptor()));
+    // Whatever fails: the helper is gone before the descriptor is.
+    const Defer dismissed([&] { helper_.reset(); });
     if (chunks_.size() >= kWorthAHelper && held_.can_be_helped()) {
       // Without one (a limit on processes, say) the leader does all the work.
       auto started = parasite::HelperThread::start(

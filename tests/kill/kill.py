@@ -134,6 +134,17 @@ def test_dump_of_a_tree(scratch):
     sweep_dump(start("forked_tree_with_pids", scratch / "victim", "namespaces"), scratch)
 
 
+def test_dump_to_tmpfs(scratch):
+    """The victim copies its pages into a mapping of the engine's, which is gone when the engine is."""
+    images = scratch / "tmpfs"
+    images.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "images", images], check=True)
+    try:
+        sweep_dump(start("anonymous_memory_pattern", scratch / "victim"), images)
+    finally:
+        subprocess.run(["umount", images], check=True)
+
+
 def test_dump_of_computing_threads(scratch):
     """Threads that are not in a system call: their registers are checked by themselves."""
     sweep_dump(start("fpu_sse_avx_state", scratch / "victim"), scratch)
