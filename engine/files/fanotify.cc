@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/fanotify.h>
-#include <sys/ioctl.h>
 
 #include "base/format.h"
 #include "base/text.h"
@@ -25,25 +24,6 @@ constexpr std::uint32_t kSurvivesChanges = 0x40, kEvictable = 0x200, kIgnore = 0
 // FAN_OPEN_PERM, FAN_ACCESS_PERM, FAN_OPEN_EXEC_PERM (5.0), FAN_PRE_ACCESS (6.14).
 constexpr std::uint32_t kPermissionEvents = 0x10000 | 0x20000 | 0x40000 | 0x100000;
 
-// Numbers of "KEY:HEX", by key; nothing if a word is not one. The handle is no number.
-std::optional<std::map<std::string_view, std::uint64_t>> hexadecimal_words(std::string_view line) {
-  std::map<std::string_view, std::uint64_t> numbers;
-  for (std::string_view word : split_blanks(line)) {
-    const std::string_view key = take_until(word, ':');
-    if (key == "f_handle") continue;
-    const auto number = parse_number<std::uint64_t>(word, 16);
-    if (!number) return std::nullopt;
-    numbers[key] = *number;
-  }
-  return numbers;
-}
-
-std::optional<std::string_view> after(std::string_view line, std::string_view key) {
-  const auto at = line.find(key);
-  if (at == std::string_view::npos) return std::nullopt;
-  return line.substr(at + key.size());
-}
-
 Result<> save_mark(const FanotifyMark& mark, const OpenFile& file, FilesSaver& saver, pb::fanotify_mark_entry* to) {
   to->set_mflags(mark.flags);
   to->set_mask(mark.mask);
@@ -65,7 +45,7 @@ Result<> save_mark(const FanotifyMark& mark, const OpenFile& file, FilesSaver& s
     return fail(file.blocked(format("marks mount {}, which is none of the container's", *mark.mount_id),
                              "remove the mark before the checkpoint"));
   to->set_type(pb::MOUNT);
-  to->set_s_dev(mount->device_major << 20 | mount->device_minor);
+  to->set_s_dev(device_of(*mount));
   to->mutable_me()->set_mnt_id(*mark.mount_id);
   to->mutable_me()->set_path(mount->mount_point);
   return {};
@@ -102,21 +82,14 @@ std::optional<FanotifyGroup> parse_fanotify_group(std::string_view line) {
 
 std::optional<FanotifyMark> parse_fanotify_mark(std::string_view line) {
   if (!consume_prefix(line, "fanotify ")) return std::nullopt;
-  const auto words = hexadecimal_words(line);
-  if (!words || !words->contains("mask") || !words->contains("ignored_mask")) return std::nullopt;
-  const auto number = [&](std::string_view key) {
-    const auto found = words->find(key);
-    return found == words->end() ? 0 : found->second;
-  };
+  const auto words = parse_watch_words(line);
+  if (!words || !words->has("mask") || !words->has("ignored_mask")) return std::nullopt;
   FanotifyMark mark;
-  mark.flags = static_cast<std::uint32_t>(number("mflags"));
-  mark.mask = static_cast<std::uint32_t>(number("mask"));
-  mark.ignored_mask = static_cast<std::uint32_t>(number("ignored_mask"));
-  if (words->contains("ino"))
-    mark.inode = WatchedInode{number("ino"), static_cast<std::uint32_t>(number("sdev")),
-                              static_cast<int>(number("fhandle-type")), parse_handle(after(line, "f_handle:").value_or(""))};
-  else if (words->contains("mnt_id"))
-    mark.mount_id = static_cast<std::uint32_t>(number("mnt_id"));
+  mark.flags = static_cast<std::uint32_t>(words->number("mflags"));
+  mark.mask = static_cast<std::uint32_t>(words->number("mask"));
+  mark.ignored_mask = static_cast<std::uint32_t>(words->number("ignored_mask"));
+  if (words->has("ino")) mark.inode = words->inode();
+  else if (words->has("mnt_id")) mark.mount_id = static_cast<std::uint32_t>(words->number("mnt_id"));
   return mark;
 }
 
@@ -150,11 +123,7 @@ Result<> FanotifyFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& 
     return fail(file.blocked("was made without privileges, which the engine has", "use inotify, or give it CAP_SYS_ADMIN"));
   entry->set_faflags(group->flags);
   entry->set_evflags(group->event_flags);
-  int unread = 0;
-  TRY_OR(sys::ioctl(file.fd.get(), FIONREAD, &unread), file.failed(std::move(e)));
-  if (unread > 0)
-    saver.context().log.info("{} of {}: {} bytes of unread events are not saved", file.object(), file.task->name(),
-                             unread);
+  TRY(note_unread_events(file, saver));
   return saver.write(record);
 }
 

@@ -64,11 +64,7 @@ Result<> InotifyFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& s
     saved->set_mask(watch->mask);
     saved->set_ignored_mask(watch->ignored_mask);
   }
-  int unread = 0;
-  TRY_OR(sys::ioctl(file.fd.get(), FIONREAD, &unread), file.failed(std::move(e)));
-  if (unread > 0)
-    saver.context().log.info("{} of {}: {} bytes of unread events are not saved", file.object(), file.task->name(),
-                             unread);
+  TRY(note_unread_events(file, saver));
   return saver.write(record);
 }
 

@@ -65,6 +65,17 @@ TEST(WatchedInode, IsSearchedForWhereTheCallerSays) {
 
 class InotifyTest : public LiveTable {
  protected:
+  // Makes the file; a child that watched it by descriptor 5 is saved, and gone.
+  void load_watch_of(const std::string& file) {
+    write_text(file, "");
+    add_child([&] {
+      place(::inotify_init1(IN_NONBLOCK), 5);
+      ::inotify_add_watch(5, file.c_str(), IN_MODIFY);
+    });
+    ASSERT_TRUE(dump()) << blockers().front();
+    end();
+    load();
+  }
   // As the reference engine saves it: the handle only. `change` may do more.
   void forget_paths(const std::function<void(pb::inotify_wd_entry&)>& change = {}) {
     for (auto& watch : *image.files.at(descriptor(5)->id()).mutable_ify()->mutable_wd()) {
@@ -116,14 +127,7 @@ TEST_F(InotifyTest, WatchesKeepTheirNumbers) {
 
 TEST_F(InotifyTest, AWatchedFileThatIsGoneIsNamed) {
   const std::string file = scratch / "file";
-  write_text(file, "");
-  add_child([&] {
-    place(::inotify_init1(0), 5);
-    ::inotify_add_watch(5, file.c_str(), IN_MODIFY);
-  });
-  ASSERT_TRUE(dump()) << blockers().front();
-  end();
-  load();
+  load_watch_of(file);
   ::unlink(file.c_str());
   must(reopen(5));
   const auto filled = restored().refill();
@@ -133,14 +137,7 @@ TEST_F(InotifyTest, AWatchedFileThatIsGoneIsNamed) {
 
 TEST_F(InotifyTest, AHandleAloneLeadsToTheFile) {
   const std::string file = scratch / "file";
-  write_text(file, "");
-  add_child([&] {
-    place(::inotify_init1(IN_NONBLOCK), 5);
-    ::inotify_add_watch(5, file.c_str(), IN_MODIFY);
-  });
-  ASSERT_TRUE(dump()) << blockers().front();
-  end();
-  load();
+  load_watch_of(file);
   forget_paths();
   const int fd = must(reopen(5));
   must(restored().refill());
@@ -151,14 +148,7 @@ TEST_F(InotifyTest, AHandleAloneLeadsToTheFile) {
 
 TEST_F(InotifyTest, AHandleOfAFileThatIsGoneIsRefused) {
   const std::string file = scratch / "file";
-  write_text(file, "");
-  add_child([&] {
-    place(::inotify_init1(IN_NONBLOCK), 5);
-    ::inotify_add_watch(5, file.c_str(), IN_MODIFY);
-  });
-  ASSERT_TRUE(dump()) << blockers().front();
-  end();
-  load();
+  load_watch_of(file);
   ::unlink(file.c_str());
   forget_paths();
   must(reopen(5));

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cstring>
@@ -51,8 +52,6 @@ class Comparison {
   const WatchedInode& watched_;
   Fd probe_;
 };
-
-std::uint32_t device_of(const proc::MountInfo& mount) { return mount.device_major << 20 | mount.device_minor; }
 
 // Through a mount of the file system. Needs CAP_DAC_READ_SEARCH.
 std::optional<std::string> path_by_handle(const WatchedInode& watched, const proc::MountInfo& mount, int root) {
@@ -114,8 +113,6 @@ std::optional<std::string> search_below(const std::string& path, Comparison& com
   return std::nullopt;
 }
 
-}  // namespace
-
 std::vector<std::uint8_t> parse_handle(std::string_view text) {
   std::vector<std::uint8_t> bytes;
   for (; text.size() >= 2; text.remove_prefix(2)) {
@@ -126,27 +123,52 @@ std::vector<std::uint8_t> parse_handle(std::string_view text) {
   return bytes;
 }
 
+}  // namespace
+
+std::uint64_t WatchWords::number(std::string_view key) const {
+  const auto found = numbers.find(key);
+  return found == numbers.end() ? 0 : found->second;
+}
+
+WatchedInode WatchWords::inode() const {
+  return {number("ino"), static_cast<std::uint32_t>(number("sdev")), static_cast<int>(number("fhandle-type")), handle};
+}
+
+std::optional<WatchWords> parse_watch_words(std::string_view text) {
+  WatchWords words;
+  for (std::string_view word : split_blanks(text)) {
+    const std::string_view key = take_until(word, ':');
+    if (key == "f_handle") {
+      words.handle = parse_handle(word);
+      continue;
+    }
+    const auto number = parse_number<std::uint64_t>(word, 16);
+    if (!number) return std::nullopt;
+    words.numbers[key] = *number;
+  }
+  return words;
+}
+
 std::optional<InotifyWatch> parse_inotify_watch(std::string_view line) {
   if (!consume_prefix(line, "inotify ")) return std::nullopt;
-  InotifyWatch watch;
-  bool understood = true;
-  const auto hex = [&](std::string_view text, auto& to) {
-    const auto number = parse_number<std::remove_reference_t<decltype(to)>>(text, 16);
-    understood &= number.has_value();
-    to = number.value_or(0);
-  };
-  for (std::string_view word : split_blanks(line)) {
-    const std::string_view key = take_until(word, ':');
-    if (key == "wd") hex(word, watch.number);
-    if (key == "ino") hex(word, watch.inode);
-    if (key == "sdev") hex(word, watch.device);
-    if (key == "mask") hex(word, watch.mask);
-    if (key == "ignored_mask") hex(word, watch.ignored_mask);
-    if (key == "fhandle-type") hex(word, watch.handle_type);
-    if (key == "f_handle") watch.handle = parse_handle(word);
-  }
-  if (!understood || watch.number == 0) return std::nullopt;
+  const auto words = parse_watch_words(line);
+  if (!words || words->number("wd") == 0) return std::nullopt;
+  InotifyWatch watch{words->inode()};
+  watch.number = static_cast<std::uint32_t>(words->number("wd"));
+  watch.mask = static_cast<std::uint32_t>(words->number("mask"));
+  watch.ignored_mask = static_cast<std::uint32_t>(words->number("ignored_mask"));
   return watch;
+}
+
+std::uint32_t device_of(const proc::MountInfo& mount) { return mount.device_major << 20 | mount.device_minor; }
+
+Result<> note_unread_events(const OpenFile& file, FilesSaver& saver) {
+  int unread = 0;
+  TRY_OR(sys::ioctl(file.fd.get(), FIONREAD, &unread), file.failed(std::move(e)));
+  if (unread > 0)
+    saver.context().log.info("{} of {}: {} bytes of unread events are not saved", file.object(), file.task->name(),
+                             unread);
+  return {};
 }
 
 Result<std::optional<std::string>> path_of_watched(const WatchedInode& watched, FilesSaver& saver) {

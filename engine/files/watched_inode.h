@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,9 @@
 
 namespace dormouse::pb {
 class fh_entry;
+}
+namespace dormouse::proc {
+struct MountInfo;
 }
 
 namespace dormouse::engine {
@@ -34,7 +38,24 @@ struct InotifyWatch : WatchedInode {
   std::uint32_t mask = 0, ignored_mask = 0;
 };
 std::optional<InotifyWatch> parse_inotify_watch(std::string_view line);
-std::vector<std::uint8_t> parse_handle(std::string_view hexadecimal);
+
+// What such a line tells, of which each word is "KEY:HEXADECIMAL".
+struct WatchWords {
+  std::map<std::string_view, std::uint64_t> numbers;
+  std::vector<std::uint8_t> handle;  // "f_handle", which is no number
+
+  bool has(std::string_view key) const { return numbers.contains(key); }
+  // 0 if it is not there.
+  std::uint64_t number(std::string_view key) const;
+  WatchedInode inode() const;
+};
+// Nothing if a word is not as it should be. `words`: the line behind its first one.
+std::optional<WatchWords> parse_watch_words(std::string_view words);
+
+// The device of a mount as fdinfo tells that of an inode.
+std::uint32_t device_of(const proc::MountInfo& mount);
+// Says in the log that there are events which nobody has read, and nobody will.
+[[nodiscard]] Result<> note_unread_events(const OpenFile& file, FilesSaver& saver);
 
 // A path of the container that leads to the inode; nothing if none was found. Asks the file system by
 // handle; where that is not supported (overlayfs), tries what the tree's tasks have open, and where they are, and at
