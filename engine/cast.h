@@ -53,6 +53,7 @@ class Cast {
     VdsoPlan vdso;
     std::optional<MemoryPlan> memory;
     bool holds_memory = false;  // of whoever it was born of: to be emptied before its own is built
+    LateTimers late;
     std::optional<std::uint32_t> executable;  // what the kernel takes for its executable, by file id
   };
   [[nodiscard]] Result<> plan_vdsos(const AddressRange& reserved);
@@ -94,6 +95,7 @@ class Cast {
   [[nodiscard]] Result<> hand_out(const parasite::Puppet& to, const std::vector<int>& descriptors);
   [[nodiscard]] Result<> prepare_cgroups();
   [[nodiscard]] Result<> place_in_cgroups();
+  [[nodiscard]] Result<> look_at_timers();
   [[nodiscard]] Result<> leave_area(Actor& actor);
   [[nodiscard]] Result<> set_registers(Actor& actor);
 

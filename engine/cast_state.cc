@@ -129,8 +129,29 @@ Result<> Cast::install_files(Actor& actor) {
   return run(actor, program);
 }
 
+// What time it is for timers that are late.
+Result<> Cast::look_at_timers() {
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    const auto cores = cores_of(*actor.image);
+    TimerClocks clocks;
+    parasite::Program program;
+    clocks.ask(program, cores);
+    if (program.empty()) continue;
+    parasite::Batch batch(keeper_);
+    const parasite::Puppet& leader = actor.threads.front();
+    TRY(batch.add(yard_->area(), leader.slot, leader.tid, leader.name, program));
+    TRY(batch.run());
+    clocks.take(batch.placed(0));
+    actor.late = TRY_OR(clocks.plan(cores), std::move(e).owner(leader.name));
+    yard_->area().rewind();
+  }
+  return {};
+}
+
 Result<> Cast::restore_state() {
   TRY(place_in_cgroups());
+  TRY(look_at_timers());
   const Inherited inherited = TRY(Inherited::of_engine());
   std::vector<std::unique_ptr<parasite::Program>> programs;
   const auto all_alive = [&](auto&& add) -> Result<> {
@@ -143,7 +164,7 @@ Result<> Cast::restore_state() {
   };
   TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
-    TRY(append_process_state(program, context_, *actor.image));
+    TRY(append_process_state(program, context_, *actor.image, actor.late));
     TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     TRY(batch.add(yard_->area(), actor.threads.front().slot, actor.threads.front().tid, actor.threads.front().name, program));
     return {};
@@ -151,7 +172,7 @@ Result<> Cast::restore_state() {
   return all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     for (const parasite::Puppet& puppet : actor.threads) {
       auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
-      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited));
+      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited, actor.late));
       TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
     }
     return {};

@@ -41,12 +41,16 @@ Result<> append_identity(parasite::Program& program, const RestoreContext& conte
   return append_credentials(program, creds, here, label);
 }
 
-// Null in images of the reference. `core`: of one of its threads.
-const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
-  std::uint32_t tid = task.tree.pid();
+// `core`: of one of its threads.
+std::uint32_t tid_of(const ImageTask& task, const pb::core_entry& core) {
   for (const auto& [number, one] : task.thread_cores)
-    if (&one == &core) tid = number;
-  const auto found = task.attributes.find(tid);
+    if (&one == &core) return number;
+  return task.tree.pid();
+}
+
+// Null in images of the reference.
+const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
+  const auto found = task.attributes.find(tid_of(task, core));
   return found == task.attributes.end() ? nullptr : &found->second;
 }
 
@@ -59,7 +63,14 @@ Result<Inherited> Inherited::of_engine() {
   return all;
 }
 
-Result<> append_process_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task) {
+std::vector<const pb::core_entry*> cores_of(const ImageTask& task) {
+  std::vector<const pb::core_entry*> cores{&task.core};
+  for (const auto& [tid, core] : task.thread_cores) cores.push_back(&core);
+  return cores;
+}
+
+Result<> append_process_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task,
+                              const LateTimers& late) {
   const pb::task_core_entry& core = task.core.tc();
   const auto append = [&]() -> Result<> {
     TRY(append_signal_actions(program, core));
@@ -69,14 +80,15 @@ Result<> append_process_state(parasite::Program& program, const RestoreContext& 
     }
     append_process_settings(program, core, task.mm && task.mm->thp_disabled());
     append_memory_attributes(program, task.memory_attributes);
-    return append_queue(program, core.signals_s(), QueueOf::kProcess);
+    append_overruns(program, core.timers(), late, std::nullopt);
+    return append_queue(program, core.signals_s(), QueueOf::kProcess, late);
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));
   return {};
 }
 
 Result<> append_thread_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task,
-                             const pb::core_entry& core, const Inherited& inherited) {
+                             const pb::core_entry& core, const Inherited& inherited, const LateTimers& late) {
   const pb::thread_core_entry& thread = core.thread_core();
   const auto append = [&]() -> Result<> {
     TRY(append_thread_settings(program, task.core.tc(), core));
@@ -88,13 +100,14 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
     }
     if (thread.has_sas()) append_alternate_stack(program, thread.sas());
     if (thread.has_rseq_entry()) append_restartable(program, thread.rseq_entry());
-    TRY(append_queue(program, thread.signals_p(), QueueOf::kThread));
+    if (!late.empty()) append_overruns(program, task.core.tc().timers(), late, tid_of(task, core));
+    TRY(append_queue(program, thread.signals_p(), QueueOf::kThread, late));
     // From here on privileges go away.
     TRY(append_seccomp(program, thread, context.image.seccomp ? &*context.image.seccomp : nullptr));
     TRY(append_identity(program, context, thread.creds()));
     append_late_settings(program, task.mm ? &*task.mm : nullptr, core);
     // Only the leader's core has the process's part. Timers run from here: nothing is left to be done in the task.
-    if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers()));
+    if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers(), late));
     return {};
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));

@@ -222,7 +222,7 @@ class TaskStateTest : public testing::Test {
     TRY(enter(held, task));
     parasite::Program process;
     const Inherited inherited = TRY(Inherited::of_engine());
-    TRY(append_process_state(process, context, imaged));
+    TRY(append_process_state(process, context, imaged, {}));
     parasite::Batch first(*keeper_);
     TRY(first.add(held, held.leader(), process));
     TRY(first.run());
@@ -231,7 +231,7 @@ class TaskStateTest : public testing::Test {
     std::vector<parasite::Program> programs(held.threads().size());
     parasite::Batch second(*keeper_);
     for (std::size_t i = 0; i < programs.size(); ++i) {
-      TRY(append_thread_state(programs[i], context, imaged, i == 0 ? saved.leader : saved.thread, inherited));
+      TRY(append_thread_state(programs[i], context, imaged, i == 0 ? saved.leader : saved.thread, inherited, {}));
       TRY(second.add(held, *held.threads()[i], programs[i]));
     }
     TRY(second.run());
