@@ -62,10 +62,15 @@ Result<> Cast::open_files_about_descriptors() {
 
 namespace {
 
-// Places are numbers of the descriptors as they arrived.
-void append_directories(parasite::Program& program, const pb::fs_entry& fs, std::size_t cwd, std::size_t root,
-                        bool change_root) {
-  if (change_root) {
+// What a task or thread has of its own, and the numbers of the descriptors as they arrived.
+struct Directories {
+  std::uint32_t cwd_id, root_id, umask;
+  std::size_t cwd = 0, root = 0;
+};
+
+void append_directories(parasite::Program& program, const Directories& own, const Image& image) {
+  const auto [cwd_id, root_id, umask, cwd, root] = own;
+  if (image.files.at(root_id).reg().name() != "/") {
     const auto here = program.text(".");
     program.call("go to the root directory", SYS_fchdir, {root});
     program.call("change the root directory", SYS_chroot, {here});
@@ -73,7 +78,14 @@ void append_directories(parasite::Program& program, const pb::fs_entry& fs, std:
   program.call("change the working directory", SYS_fchdir, {cwd});
   program.call("", SYS_close, {root});
   program.call("", SYS_close, {cwd});
-  program.call("", SYS_umask, {fs.umask()});
+  program.call("", SYS_umask, {umask});
+}
+
+std::optional<Directories> own_directories(const ImageTask& task, pid_t tid) {
+  const auto found = task.attributes.find(static_cast<std::uint32_t>(tid));
+  if (found == task.attributes.end() || !found->second.has_directories()) return std::nullopt;
+  const pb::own_directories_entry& own = found->second.directories();
+  return Directories{own.cwd_id(), own.root_id(), own.umask()};
 }
 
 void append_table(parasite::Program& program, const std::vector<pb::fdinfo_entry>& table) {
@@ -103,16 +115,30 @@ Result<> Cast::install_files(Actor& actor) {
   std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.fd() < b.fd(); });
   std::vector<int> descriptors;
   for (const pb::fdinfo_entry& entry : table) descriptors.push_back(TRY(open(entry.id())));
-  const std::size_t cwd = descriptors.size(), root = cwd + 1;
-  const bool owns_fs = actor.family->owns & CLONE_FS;
-  if (owns_fs) {
-    descriptors.push_back(TRY(open(image.fs->cwd_id())));
-    descriptors.push_back(TRY(open(image.fs->root_id())));
+  // The leader's, which are the process's, come last: threads of their own take theirs through the common table.
+  std::vector<std::pair<const parasite::Puppet*, Directories>> all;
+  for (std::size_t i = 1; i < actor.threads.size(); ++i)
+    if (auto own = own_directories(image, actor.threads[i].ns_tid)) all.emplace_back(&actor.threads[i], *own);
+  if (actor.family->owns & CLONE_FS)
+    all.emplace_back(&actor.threads.front(), Directories{image.fs->cwd_id(), image.fs->root_id(), image.fs->umask()});
+  for (auto& [puppet, own] : all) {
+    own.cwd = descriptors.size(), own.root = own.cwd + 1;
+    descriptors.push_back(TRY(open(own.cwd_id)));
+    descriptors.push_back(TRY(open(own.root_id)));
   }
   TRY(hand_out(actor.threads.front(), descriptors));
 
   parasite::Program program;
-  if (owns_fs) append_directories(program, *image.fs, cwd, root, context_.image.files.at(image.fs->root_id()).reg().name() != "/");
+  for (const auto& [puppet, own] : all) {
+    if (puppet == &actor.threads.front()) {
+      append_directories(program, own, context_.image);
+      continue;
+    }
+    parasite::Program apart;
+    apart.call("directories of its own", SYS_unshare, {CLONE_FS});
+    append_directories(apart, own, context_.image);
+    TRY(yard_->run(*puppet, apart));
+  }
   if (!(actor.family->owns & CLONE_FILES)) return run(actor, program);
   append_table(program, table);
   if (const auto watches = watches_.find(actor.image->ids.files_id()); watches != watches_.end()) {
@@ -144,10 +170,20 @@ Result<> Cast::restore_state() {
   TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
     TRY(append_process_state(program, context_, *actor.image));
-    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     TRY(batch.add(yard_->area(), actor.threads.front().slot, actor.threads.front().tid, actor.threads.front().name, program));
     return {};
   }));
+  // With all actions set, and before there is a limit that they may exceed.
+  TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
+    for (const parasite::Puppet& puppet : actor.threads) {
+      auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+      TRY(append_queued_signals(program, *actor.image, core_of(actor, puppet)));
+      if (!program.empty()) TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
+    }
+    return {};
+  }));
+  for (const Actor& actor : actors_)
+    if (actor.image->alive()) TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
   return all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
     for (const parasite::Puppet& puppet : actor.threads) {
       auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());

@@ -97,7 +97,7 @@ class Checkpoint {
   [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_tree();
   [[nodiscard]] Result<> save_exit_signals();
-  [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
+  [[nodiscard]] Result<> save_fs(Subject& subject);
   [[nodiscard]] Result<> enter();
   [[nodiscard]] Result<> ask_tasks();
   [[nodiscard]] Result<> ask_about_tasks(std::span<Subject> subjects);
@@ -367,11 +367,17 @@ Result<> Checkpoint::ask_more_about_memory(std::span<Subject> subjects) {
   }
 }
 
-Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
+Result<> Checkpoint::save_fs(Subject& subject) {
+  const Task& task = subject.task;
+  for (const std::size_t thread : subject.state.threads_with_own_directories()) {
+    const std::string folder = format("task/{}", subject.held.threads()[thread]->tid());
+    subject.state.set_directories(thread, TRY(files_->save_path(task, folder + "/cwd", O_RDONLY)),
+                                  TRY(files_->save_path(task, folder + "/root", O_RDONLY)));
+  }
   pb::fs_entry fs;
   fs.set_cwd_id(TRY(files_->save_path(task, "cwd", O_RDONLY)));
   fs.set_root_id(TRY(files_->save_path(task, "root", O_RDONLY)));
-  fs.set_umask(TRY(dir.status()).umask);
+  fs.set_umask(TRY(subject.dir.status()).umask);
   return out_->write(images::kFs, task.ns_pid, fs);
 }
 
@@ -396,7 +402,7 @@ Result<> Checkpoint::save_tasks() {
   TRY(save_tree());
   TRY(find_cgroups());
   for (Subject& subject : subjects_) {
-    TRY(save_fs(subject.task, subject.dir));
+    TRY(save_fs(subject));
     TRY(subject.state.begin_write());
   }
   const std::vector<Part> parts = parts_of_tasks();

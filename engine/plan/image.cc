@@ -163,7 +163,7 @@ Result<> check_attachments(const Image& image, const ImageTask& task) {
   return {};
 }
 
-Result<> load_attributes(const images::InputDirectory& in, ImageTask& task) {
+Result<> load_attributes(const images::InputDirectory& in, const Image& image, ImageTask& task) {
   constexpr std::size_t kMostCpus = 8192;  // CONFIG_NR_CPUS can be no more
   if (!in.exists(images::kDormouseTask, task.tree.pid())) return {};
   auto reader = TRY(in.reader(images::kDormouseTask, task.tree.pid()));
@@ -174,6 +174,9 @@ Result<> load_attributes(const images::InputDirectory& in, ImageTask& task) {
       return fail(reader.corrupt(format("thread {} does not belong here or appears twice", entry.tid())));
     if (entry.cpus().size() > kMostCpus / 8)
       return fail(reader.corrupt(format("a set of {} CPUs", 8 * entry.cpus().size())));
+    if (entry.has_directories() &&
+        (!image.files.contains(entry.directories().cwd_id()) || !image.files.contains(entry.directories().root_id())))
+      return fail(reader.corrupt(format("directories of thread {} are not in files.img", entry.tid())));
   }
   return {};
 }
@@ -185,7 +188,7 @@ Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
   TRY(in.read(images::kIds, pid, task.ids));
   for (const std::uint32_t tid : task.tree.threads())
     if (tid != pid) TRY(in.read(images::kCore, tid, task.thread_cores[tid]));
-  TRY(load_attributes(in, task));
+  TRY(load_attributes(in, image, task));
   TRY(in.read(images::kMm, pid, task.mm.emplace()));
   if (in.exists(images::kDormouseMemory, pid)) TRY(in.read(images::kDormouseMemory, pid, task.memory_attributes));
   task.pages = TRY(find_pages(chain, images::kPagemap, pid, image.page_files));

@@ -11,9 +11,11 @@
 #include "engine/task/attributes.h"
 #include "engine/task/keyrings.h"
 #include "engine/task/audit.h"
+#include "engine/task/call_dispatch.h"
 #include "engine/task/credentials.h"
 #include "engine/task/landlock.h"
 #include "engine/task/limits.h"
+#include "engine/task/own_objects.h"
 #include "engine/task/registers.h"
 #include "engine/task/restartable.h"
 #include "engine/task/scheduling.h"
@@ -64,6 +66,7 @@ struct TaskDump::State {
     ThreadSettingsAsked settings;
     std::optional<parasite::DataRef> robust_list;  // asked for, where it can only be asked for
     pb::thread_attributes_entry attributes;
+    bool shares_directories = true;  // with its process
     AttributesAsked attributes_asked;
     KeyringsAsked keyrings;
   };
@@ -180,7 +183,8 @@ Result<> TaskDump::State::read_process() {
 
 Result<> TaskDump::State::read_process_queue() {
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
-  save_queue(without_further_stops(task, queue), *threads.front().core.mutable_tc()->mutable_signals_s());
+  save_queue(with_unqueued(without_further_stops(task, queue), threads.front().status.shared_pending),
+             *threads.front().core.mutable_tc()->mutable_signals_s());
   return {};
 }
 
@@ -223,7 +227,10 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
     core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
   }
   // The leader's is with what the process has in common.
-  if (tid != task.agent()) core.set_blk_sigset(thread.context().signal_mask);
+  if (tid != task.agent()) {
+    core.set_blk_sigset(thread.context().signal_mask);
+    to.shares_directories = !TRY(has_own_directories(context, task, *known, to.status));
+  }
   to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
   return read_thread_attributes(task, tid, to.attributes);
 }
@@ -231,7 +238,8 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
 Result<> TaskDump::State::read_traced(parasite::HeldThread& thread, PerThread& to) {
   pb::thread_core_entry& core = *to.core.mutable_thread_core();
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(to.tid, false));
-  save_queue(without_further_stops(task, queue), *core.mutable_signals_p());
+  save_queue(with_unqueued(without_further_stops(task, queue), to.status.pending), *core.mutable_signals_p());
+  TRY_OR(refuse_call_dispatch(to.tid), std::move(e).object(format("system calls of thread {}", to.ns_tid)));
   TRY(read_restartable(thread, to.core));
   seccomp.push_back(TRY(read_seccomp(to.tid, to.status.seccomp)));
   if (to.status.seccomp != 0) held.set_confined();
@@ -309,15 +317,30 @@ Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
   if (state_->own_segments)
     return fail(Error::unsupported("they are its own (modify_ldt)").object("segments").owner(state_->task.name())
                     .remedy("the image format has no place for them"));
-  // One thread is asked: threads inherit the domain of who made them, and asking all would take longer than all the
-  // rest.
-  if (!landlock_here() || state_->threads.empty() || !state_->held.can_be_helped() ||
-      !worth_asking_for_landlock(state_->threads.front().status))
-    return {};
-  state_->held.area().rewind();
-  TRY(refuse_landlock(keeper, state_->held, state_->task, 0));
+  if (!landlock_here() || !state_->held.can_be_helped()) return {};
+  std::vector<const proc::Status*> all;
+  for (const State::PerThread& thread : state_->threads) all.push_back(&thread.status);
+  for (const std::size_t index : threads_to_ask_for_landlock(all)) {
+    state_->held.area().rewind();
+    TRY(refuse_landlock(keeper, state_->held, state_->task, index));
+  }
   state_->held.area().rewind();
   return {};
+}
+
+std::vector<std::size_t> TaskDump::threads_with_own_directories() const {
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i < state_->threads.size(); ++i)
+    if (!state_->threads[i].shares_directories) found.push_back(i);
+  return found;
+}
+
+void TaskDump::set_directories(std::size_t index, std::uint32_t cwd_id, std::uint32_t root_id) {
+  State::PerThread& thread = state_->threads[index];
+  pb::own_directories_entry& directories = *thread.attributes.mutable_directories();
+  directories.set_cwd_id(cwd_id);
+  directories.set_root_id(root_id);
+  directories.set_umask(thread.status.umask);
 }
 
 void TaskDump::set_cgroup_set(std::size_t thread, std::uint32_t id) {

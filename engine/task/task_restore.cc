@@ -69,7 +69,16 @@ Result<> append_process_state(parasite::Program& program, const RestoreContext& 
     }
     append_process_settings(program, core, task.mm && task.mm->thp_disabled());
     append_memory_attributes(program, task.memory_attributes);
-    return append_queue(program, core.signals_s(), QueueOf::kProcess);
+    return {};
+  };
+  TRY_OR(append(), std::move(e).owner(name_of(task)));
+  return {};
+}
+
+Result<> append_queued_signals(parasite::Program& program, const ImageTask& task, const pb::core_entry& core) {
+  const auto append = [&]() -> Result<> {
+    if (core.has_tc()) TRY(append_queue(program, core.tc().signals_s(), QueueOf::kProcess));
+    return append_queue(program, core.thread_core().signals_p(), QueueOf::kThread);
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));
   return {};
@@ -84,11 +93,11 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
     append_scheduling(program, thread);
     if (const pb::thread_attributes_entry* attributes = attributes_of(task, core)) {
       TRY(append_thread_attributes(program, *attributes, inherited.attributes));
+      append_slice(program, *attributes, thread.sched_nice());
       if (core.has_tc()) append_process_attributes(program, *attributes, inherited.attributes);
     }
     if (thread.has_sas()) append_alternate_stack(program, thread.sas());
     if (thread.has_rseq_entry()) append_restartable(program, thread.rseq_entry());
-    TRY(append_queue(program, thread.signals_p(), QueueOf::kThread));
     // From here on privileges go away.
     TRY(append_seccomp(program, thread, context.image.seccomp ? &*context.image.seccomp : nullptr));
     TRY(append_identity(program, context, thread.creds()));
