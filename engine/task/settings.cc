@@ -75,6 +75,8 @@ ProcessSettingsAsked ask_process_settings(parasite::Program& program) {
   program.call("ask for child subreaper", SYS_prctl, {PR_GET_CHILD_SUBREAPER, asked.child_subreaper, 0, 0, 0});
   if (sys::membarrier(kGetRegistrations)) {
     asked.registrations = program.call("ask for memory barriers", SYS_membarrier, {kGetRegistrations, 0, 0});
+    // Told also of who registered for one of the other two only, which does not allow it.
+    asked.barriers[0] = program.call("try a memory barrier", SYS_membarrier, {kBarriers[0], 0, 0}, parasite::anything());
   } else {
     for (std::size_t i = 0; i < std::size(kBarriers); ++i)
       asked.barriers[i] = program.call("try a memory barrier", SYS_membarrier, {kBarriers[i], 0, 0},
@@ -93,6 +95,7 @@ void save_process_settings(const parasite::Placed& placed, const ProcessSettings
   std::uint32_t registered = 0;
   if (asked.registrations) {
     registered = static_cast<std::uint32_t>(placed.result(*asked.registrations));
+    if (placed.result(*asked.barriers[0]) == -EPERM) registered &= ~(static_cast<std::uint32_t>(kBarriers[0]) << 1);
   } else {
     // Each REGISTER command is the bit above the command it allows.
     for (std::size_t i = 0; i < std::size(kBarriers); ++i)

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <span>
+#include <signal.h>
+
 #include <vector>
 
 #include "base/error.h"
@@ -27,6 +29,10 @@ struct TimersAsked {
   std::vector<Posix> posix;
 };
 // `timers`: /proc/PID/timers tells everything but the time left.
+// The kernel lets go of what a timer sent when the timer is deleted or set anew, but only when the signal is about to be
+// delivered (Linux 6.13), so that it is still seen in a queue. Of one that was set anew nobody can tell.
+std::vector<siginfo_t> without_deleted_timers(std::vector<siginfo_t> queue, std::span<const proc::PosixTimer> timers);
+
 TimersAsked ask_timers(parasite::Program& program, std::span<const proc::PosixTimer> timers);
 [[nodiscard]] Result<> save_timers(const parasite::Placed& placed, const TimersAsked& asked, const Task& task,
                                    pb::task_timers_entry& to);

@@ -91,6 +91,10 @@ def test_thread_with_own_namespace(scratch):
     return _unsupported(scratch, "thread_with_own_namespace", ("uts namespaces of thread ", "does not share them"))
 
 
+def test_no_room(scratch):
+    return _unsupported(scratch, "no_room", ("room for ", "bytes", "RLIMIT_AS"))
+
+
 def test_timer_of_a_thread(scratch):
     return _unsupported(scratch, "timer_of_a_thread", ("CPU time of one thread", "timer 0"))
 
