@@ -96,6 +96,7 @@ class Cast {
   [[nodiscard]] Result<> place_in_cgroups();
   [[nodiscard]] Result<> leave_area(Actor& actor);
   [[nodiscard]] Result<> set_registers(Actor& actor);
+  void stop(const Actor& actor, int signal);
 
   RestoreContext& context_;
   parasite::Keeper& keeper_;

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -219,13 +220,36 @@ Result<> Cast::resume() {
     constexpr std::uint32_t kTaskStopped = 3;
     const bool was_stopped = actor.image->core.tc().task_state() == kTaskStopped;
     if (was_stopped || context_.options.leave_stopped)
-      (void)sys::kill(actor.threads.front().tid, was_stopped ? stop_signal_of(context_.image, *actor.image) : SIGSTOP);
+      stop(actor, was_stopped ? stop_signal_of(context_.image, *actor.image) : SIGSTOP);
     for (const parasite::Puppet& puppet : actor.threads) {
       keeper_.forget(puppet.tid);
       (void)sys::ptrace::detach(puppet.tid);
     }
   }
   return {};
+}
+
+// Signals that wait for the process would be delivered first, and might end it: all but the one that stops it are blocked
+// until every thread has stopped. Let go in such a stop a thread stays there. Nobody has a chance to go on before: once the
+// leader has taken the signal, the others find it done.
+void Cast::stop(const Actor& actor, int signal) {
+  const parasite::Deadline deadline = parasite::within(std::chrono::seconds(10));
+  const parasite::Puppet& leader = actor.threads.front();
+  const std::uint64_t others = ~(std::uint64_t{1} << (signal - 1));
+  for (const parasite::Puppet& puppet : actor.threads) (void)sys::ptrace::setsigmask(puppet.tid, others);
+  (void)sys::tgkill(leader.tid, leader.tid, signal);
+  for (const parasite::Puppet& puppet : actor.threads) {
+    keeper_.expect_stops(puppet.tid);
+    int passed_on = 0;
+    for (;;) {
+      (void)sys::ptrace::cont(puppet.tid, passed_on);
+      const Result<parasite::Stop> stop = keeper_.wait_stop(puppet.tid, deadline);
+      if (!stop || (stop->event() == PTRACE_EVENT_STOP && stop->signal() == signal)) break;
+      passed_on = stop->event() == 0 ? stop->signal() : 0;
+    }
+    const pb::core_entry& core = core_of(actor, puppet);
+    (void)sys::ptrace::setsigmask(puppet.tid, core.has_tc() ? core.tc().blk_sigset() : core.thread_core().blk_sigset());
+  }
 }
 
 // The interpreter's own system call takes the area away, itself included: when it ends the leader is stopped

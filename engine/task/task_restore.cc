@@ -41,6 +41,14 @@ Result<> append_identity(parasite::Program& program, const RestoreContext& conte
   return append_credentials(program, creds, here, label);
 }
 
+// It would be sent at once to a root task whose parent, the engine, is about to end.
+std::uint32_t death_signal(const RestoreContext& context, const ImageTask& task, const pb::thread_core_entry& thread) {
+  if (thread.pdeath_sig() == 0 || task.tree.ppid() != 0 || !context.options.parent_ends) return thread.pdeath_sig();
+  context.log.warn("{} is not told any more ({}) when its parent ends: that would be now", name_of(task),
+                   signal_name(static_cast<int>(thread.pdeath_sig())));
+  return 0;
+}
+
 // Null in images of the reference. `core`: of one of its threads.
 const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
   std::uint32_t tid = task.tree.pid();
@@ -101,7 +109,7 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
     // From here on privileges go away.
     TRY(append_seccomp(program, thread, context.image.seccomp ? &*context.image.seccomp : nullptr));
     TRY(append_identity(program, context, thread.creds()));
-    append_late_settings(program, task.mm ? &*task.mm : nullptr, core);
+    append_late_settings(program, task.mm ? &*task.mm : nullptr, core, death_signal(context, task, thread));
     // Only the leader's core has the process's part. Timers run from here: nothing is left to be done in the task.
     if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers()));
     return {};
