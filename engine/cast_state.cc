@@ -18,6 +18,7 @@
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/attended.h"
+#include "parasite/host/context.h"
 #include "parasite/host/gadgets.h"
 
 namespace dormouse::engine {
@@ -267,7 +268,11 @@ Result<> Cast::leave_area(Actor& actor) {
 
 Result<> Cast::set_registers(Actor& actor) {
   for (const parasite::Puppet& puppet : actor.threads) {
-    const Registers registers = TRY_OR(registers_of(core_of(actor, puppet)), std::move(e).owner(puppet.name));
+    Registers registers = TRY_OR(registers_of(core_of(actor, puppet)), std::move(e).owner(puppet.name));
+    const auto own = actor.image->attributes.find(static_cast<std::uint32_t>(puppet.ns_tid));
+    if (own != actor.image->attributes.end() && own->second.has_continuation() &&
+        !parasite::continue_call(registers.general, core_of(actor, puppet).thread_info().gpregs().orig_ax(), own->second.continuation()))
+      return fail(Error::corrupt("it is in no call that could go on so").object(format("thread {}", puppet.ns_tid)).owner("the image"));
     TRY_OR(sys::ptrace::setregset(puppet.tid, NT_X86_XSTATE, registers.xstate),
            std::move(e).during("setting extended registers").owner(puppet.name));
     TRY_OR(restore_segments(puppet.tid, core_of(actor, puppet).thread_info()), std::move(e).owner(puppet.name));

@@ -1,15 +1,15 @@
-// What dumps and pre-dumps have in common of inventory.img.
+// inventory.img: what kind of images these are. And what dumps and pre-dumps ask of each other.
 #pragma once
 
-#include <cstdint>
-
+#include "engine/dump_context.h"
 #include "engine/memory/page_tracking.h"
 #include "engine/options.h"
 
 namespace dormouse::engine {
 
-// Time since boot, by which the reference engine tells a task from a later one with the same pid.
-std::uint64_t uptime_microseconds();
+// Of a dump; of a pre-dump, which has no tasks to describe.
+[[nodiscard]] Result<> save_inventory(const DumpContext& context);
+[[nodiscard]] Result<> save_pre_dump_inventory(const DumpContext& context);
 
 // Whether memory can be tracked if that is asked for.
 [[nodiscard]] Result<> check_tracking(const PageTracking& tracking, const CheckpointOptions& options);

@@ -13,20 +13,14 @@
 #include "engine/inventory.h"
 #include "engine/memory/address_space.h"
 #include "engine/memory/pages_dump.h"
+#include "engine/release_tree.h"
 #include "engine/stats.h"
 #include "engine/stop_tree.h"
 #include "engine/task/restartable.h"
-#include "images/schema/inventory.pb.h"
 #include "kernel/ptrace.h"
 
 namespace dormouse::engine {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-std::chrono::microseconds since(Clock::time_point start) {
-  return std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start);
-}
 
 // A thread that is to run something else must leave the sequence it is in.
 Result<> leave_sequences(parasite::HeldProcess& held) {
@@ -171,17 +165,8 @@ Result<> PreDump::mark() {
 
 Result<> PreDump::let_go() {
   if (std::exchange(running_, true)) return {};
-  Result<> outcome;
-  const auto note = [&](Result<> step) {
-    if (!step && outcome) outcome = std::move(step);
-  };
-  if (stopped_)
-    for (auto& held : stopped_->held)
-      if (held) note(held->withdraw());
-  if (freezer_) note(freezer_->finish(cgroups::Freezer::Leave::kAsFound));
-  if (stopped_)
-    for (auto& held : stopped_->held)
-      if (held) note(held->release(options_.after == AfterDump::kStop));
+  const Result<> outcome = put_back(stopped_ ? &*stopped_ : nullptr, freezer_ ? &*freezer_ : nullptr,
+                                    options_.after == AfterDump::kStop);
   report_.frozen = since(frozen_at_);
   return outcome;
 }
@@ -197,13 +182,7 @@ Result<> PreDump::copy() {
 }
 
 Result<> PreDump::seal() {
-  pb::inventory_entry inventory;
-  inventory.set_img_version(2);
-  inventory.set_fdinfo_per_id(true);
-  inventory.set_ns_per_id(true);
-  inventory.set_dump_uptime(uptime_microseconds());
-  inventory.set_pre_dump_mode(static_cast<std::uint32_t>(options_.pre_dump_mode));
-  TRY(out_->write(images::kInventory, std::nullopt, inventory));
+  TRY(save_pre_dump_inventory(*context_));
   images::ManifestInfo info;
   info.tasks = report_.tasks;
   info.threads = report_.threads;

@@ -26,8 +26,6 @@
 namespace dormouse::engine {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 class Restore {
  public:
   explicit Restore(const RestoreOptions& options) : options_(options) {}

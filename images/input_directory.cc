@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/parallel.h"
 #include "images/catalogue.h"
 #include "images/checksum.h"
 #include "images/directory.h"
@@ -112,7 +113,9 @@ std::string_view InputDirectory::engine_version() const {
 
 Result<> InputDirectory::verify() const {
   if (!state_->manifest) return {};
-  for (const auto& [name, file] : state_->manifest->files) TRY(verify_file(state_->directory, name, file));
+  std::vector<const std::pair<const std::string, Manifest::File>*> files;
+  for (const auto& file : state_->manifest->files) files.push_back(&file);
+  TRY(in_parallel(files.size(), [&](std::size_t i) { return verify_file(state_->directory, files[i]->first, files[i]->second); }));
   for (const auto& [name, file] : state_->manifest->page_files)
     TRY(open_listed(state_->directory, name, file.size_bytes));
   return {};

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "base/parallel.h"
 #include "engine/files/file_locks.h"
 #include "engine/ipc/aio_ring.h"
 #include "engine/memory/memory_attributes.h"
@@ -63,23 +64,28 @@ Result<> load_files(const images::InputDirectory& in, Image& image) {
   return {};
 }
 
-Result<> load_descriptors(const images::InputDirectory& in, Image& image, const ImageTask& task) {
-  const std::uint32_t id = task.ids.files_id();
-  if (image.descriptors.contains(id)) return {};
-  auto& table = image.descriptors[id];
+using Descriptors = std::vector<pb::fdinfo_entry>;
+
+Result<Descriptors> read_descriptors(const images::InputDirectory& in, std::uint32_t id) {
+  Descriptors table;
   // A file that would have no records is not written.
-  if (!in.exists(images::kFdinfo, id)) return {};
+  if (!in.exists(images::kFdinfo, id)) return table;
   auto reader = TRY(in.reader(images::kFdinfo, id));
-  std::set<std::uint32_t> numbers;
   pb::fdinfo_entry entry;
-  while (TRY(reader.next(entry))) {
+  while (TRY(reader.next(entry))) table.push_back(entry);
+  return table;
+}
+
+Result<> take_descriptors(Image& image, const ImageTask& task, Descriptors table) {
+  std::set<std::uint32_t> numbers;
+  for (const pb::fdinfo_entry& entry : table) {
     if (!image.files.contains(entry.id()))
       return fail(contradiction(task, format("descriptor {} refers to file {}, which is not in files.img",
                                              entry.fd(), entry.id())));
     if (entry.fd() > 1 << 20 || !numbers.insert(entry.fd()).second)
       return fail(contradiction(task, format("descriptor {} is impossible or appears twice", entry.fd())));
-    table.push_back(entry);
   }
+  image.descriptors.try_emplace(task.ids.files_id(), std::move(table));
   return {};
 }
 
@@ -163,7 +169,16 @@ Result<> check_attachments(const Image& image, const ImageTask& task) {
   return {};
 }
 
-Result<> load_attributes(const images::InputDirectory& in, const Image& image, ImageTask& task) {
+Result<> check_directories(const Image& image, const ImageTask& task) {
+  for (const auto& [tid, attributes] : task.attributes) {
+    const pb::own_directories_entry& own = attributes.directories();
+    if (attributes.has_directories() && (!image.files.contains(own.cwd_id()) || !image.files.contains(own.root_id())))
+      return fail(contradiction(task, format("directories of thread {} are not in files.img", tid)));
+  }
+  return {};
+}
+
+Result<> load_attributes(const images::InputDirectory& in, ImageTask& task) {
   constexpr std::size_t kMostCpus = 8192;  // CONFIG_NR_CPUS can be no more
   if (!in.exists(images::kDormouseTask, task.tree.pid())) return {};
   auto reader = TRY(in.reader(images::kDormouseTask, task.tree.pid()));
@@ -174,28 +189,51 @@ Result<> load_attributes(const images::InputDirectory& in, const Image& image, I
       return fail(reader.corrupt(format("thread {} does not belong here or appears twice", entry.tid())));
     if (entry.cpus().size() > kMostCpus / 8)
       return fail(reader.corrupt(format("a set of {} CPUs", 8 * entry.cpus().size())));
-    if (entry.has_directories() &&
-        (!image.files.contains(entry.directories().cwd_id()) || !image.files.contains(entry.directories().root_id())))
-      return fail(reader.corrupt(format("directories of thread {} are not in files.img", entry.tid())));
   }
   return {};
 }
 
-Result<> load_task(images::Chain& chain, Image& image, ImageTask& task) {
-  const images::InputDirectory& in = chain[0];
-  const std::uint32_t pid = task.tree.pid();
-  if (!task.alive()) return {};
-  TRY(in.read(images::kIds, pid, task.ids));
+// What the files of one process's own say, before it is compared with the rest.
+struct OwnFiles {
+  PageMap pages;
+  Descriptors descriptors;
+};
+
+Result<> load_threads(const images::InputDirectory& in, ImageTask& task) {
+  std::vector<std::pair<const std::uint32_t, pb::core_entry>*> others;
   for (const std::uint32_t tid : task.tree.threads())
-    if (tid != pid) TRY(in.read(images::kCore, tid, task.thread_cores[tid]));
-  TRY(load_attributes(in, image, task));
+    if (tid != task.tree.pid()) others.push_back(&*task.thread_cores.try_emplace(tid).first);
+  return in_parallel(others.size(), [&](std::size_t i) { return in.read(images::kCore, others[i]->first, others[i]->second); });
+}
+
+// Touches nothing but the task and what it returns: many are read at a time.
+Result<OwnFiles> load_own_files(const images::InputDirectory& in, ImageTask& task) {
+  const std::uint32_t pid = task.tree.pid();
+  TRY(in.read(images::kIds, pid, task.ids));
+  TRY(load_threads(in, task));
+  TRY(load_attributes(in, task));
   TRY(in.read(images::kMm, pid, task.mm.emplace()));
   if (in.exists(images::kDormouseMemory, pid)) TRY(in.read(images::kDormouseMemory, pid, task.memory_attributes));
-  task.pages = TRY(find_pages(chain, images::kPagemap, pid, image.page_files));
-  TRY(load_shmem(chain, image, task));
   TRY(in.read(images::kFs, pid, task.fs.emplace()));
-  TRY(load_descriptors(in, image, task));
-  return check_vmas(image, task);
+  return OwnFiles{TRY(read_page_map(in, images::kPagemap, pid)), TRY(read_descriptors(in, task.ids.files_id()))};
+}
+
+Result<> load_tasks(images::Chain& chain, Image& image) {
+  std::vector<OwnFiles> own(image.tasks.size());
+  TRY(in_parallel(own.size(), [&](std::size_t i) -> Result<> {
+    if (image.tasks[i].alive()) own[i] = TRY(load_own_files(chain[0], image.tasks[i]));
+    return {};
+  }));
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    ImageTask& task = image.tasks[i];
+    if (!task.alive()) continue;
+    task.pages = TRY(find_pages(chain, images::kPagemap, task.tree.pid(), std::move(own[i].pages), image.page_files));
+    TRY(load_shmem(chain, image, task));
+    TRY(take_descriptors(image, task, std::move(own[i].descriptors)));
+    TRY(check_vmas(image, task));
+    TRY(check_directories(image, task));
+  }
+  return {};
 }
 
 Result<> load_tree(const images::InputDirectory& in, Image& image) {
@@ -204,12 +242,17 @@ Result<> load_tree(const images::InputDirectory& in, Image& image) {
   while (TRY(tree.next(entry))) {
     ImageTask& task = image.tasks.emplace_back();
     task.tree = entry;
-    TRY(in.read(images::kCore, entry.pid(), task.core));
+  }
+  TRY(in_parallel(image.tasks.size(), [&](std::size_t i) {
+    return in.read(images::kCore, image.tasks[i].tree.pid(), image.tasks[i].core);
+  }));
+  for (ImageTask& task : image.tasks) {
     if (!task.core.has_tc()) return fail(contradiction(task, "its core image says nothing about the process"));
     if (task.alive()) continue;
     // The reference leaves the thread ids of zombies to chance.
+    const std::uint32_t pid = task.tree.pid();
     task.tree.clear_threads();
-    task.tree.add_threads(entry.pid());
+    task.tree.add_threads(pid);
   }
   if (image.tasks.empty()) return fail(Error::corrupt("no tasks").object("pstree.img"));
   return {};
@@ -305,7 +348,7 @@ Result<Image> load_image(images::Chain& chain) {
   TRY(check_tree(image));
   TRY(load_files(in, image));
   TRY(load_memfds(chain, image));
-  for (ImageTask& task : image.tasks) TRY(load_task(chain, image, task));
+  TRY(load_tasks(chain, image));
   TRY(load_segments(chain, image));
   for (const ImageTask& task : image.tasks) TRY(check_attachments(image, task));
   if (!image.tasks.front().alive())

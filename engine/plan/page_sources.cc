@@ -86,19 +86,23 @@ Result<std::vector<MapEntry>> look_up(const PageMap& map, const std::vector<MapE
 
 Result<std::vector<PageRun>> find_pages(images::Chain& chain, const images::ImageType& type, std::uint64_t number,
                                         std::vector<PageFileName>& files) {
+  return find_pages(chain, type, number, TRY(read_page_map(chain[0], type, number)), files);
+}
+
+Result<std::vector<PageRun>> find_pages(images::Chain& chain, const images::ImageType& type, std::uint64_t number,
+                                        PageMap map, std::vector<PageFileName>& files) {
   std::vector<PageRun> found;
-  std::vector<MapEntry> wanted;
-  for (std::size_t level = 0; level == 0 || !wanted.empty(); ++level) {
-    const images::InputDirectory* in = TRY(chain.reach(level));
+  std::vector<MapEntry> wanted = map.entries;
+  for (std::size_t level = 0;; ++level) {
     const std::string name = images::file_name(type, number);
     const auto told = [&](Error error) {
       return level == 0 ? std::move(error) : std::move(error).object(images::Chain::name(level, name)).owner("the images")
                                                  .remedy("the chain of images is not complete: bring back what was there at the dump");
     };
-    const PageMap map = TRY_OR(read_page_map(*in, type, number), told(std::move(e)));
-    if (level == 0) wanted = map.entries;
+    if (level != 0) map = TRY_OR(read_page_map(*TRY(chain.reach(level)), type, number), told(std::move(e)));
     wanted = TRY_OR(look_up(map, wanted, static_cast<std::uint32_t>(files.size()), found), told(std::move(e)));
     files.push_back({level, map.pages_number, map.file_bytes});
+    if (wanted.empty()) break;
   }
   std::ranges::sort(found, {}, &PageRun::start);
   return found;

@@ -39,5 +39,8 @@ Result<std::vector<MapEntry>> look_up(const PageMap& map, const std::vector<MapE
 // Opens as much of the chain as is needed.
 Result<std::vector<PageRun>> find_pages(images::Chain& chain, const images::ImageType& type, std::uint64_t number,
                                         std::vector<PageFileName>& files);
+// The same where the youngest images' own map has been read already.
+Result<std::vector<PageRun>> find_pages(images::Chain& chain, const images::ImageType& type, std::uint64_t number,
+                                        PageMap youngest, std::vector<PageFileName>& files);
 
 }  // namespace dormouse::engine

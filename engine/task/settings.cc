@@ -185,8 +185,7 @@ Result<> restore_segments(pid_t tid, const pb::thread_info_x86& from) {
   return {};
 }
 
-void append_late_settings(parasite::Program& program, const pb::mm_entry* mm, const pb::core_entry& from,
-                          std::uint32_t death_signal) {
+void append_late_settings(parasite::Program& program, const pb::mm_entry* mm, std::uint32_t death_signal) {
   // 2 ("by the administrator's leave") comes from a set-uid exec and cannot be set: none at all is the safe way.
   if (mm != nullptr && mm->has_dumpable()) set(program, "dumpable", PR_SET_DUMPABLE, mm->dumpable() == 1 ? 1 : 0);
   set(program, "parent death signal", PR_SET_PDEATHSIG, death_signal);

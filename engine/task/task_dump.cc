@@ -231,6 +231,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
     if (label) to.label = label_of(*label);
   }
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
+  if (const auto word = parasite::continuation(thread.context().regs)) to.attributes.set_continuation(*word);
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
   save_scheduling(scheduling, TRY(sys::nice_of(tid)), core);
   if (!held.runs_32_bit_code()) {

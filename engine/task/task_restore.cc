@@ -109,7 +109,7 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
     // From here on privileges go away.
     TRY(append_seccomp(program, thread, context.image.seccomp ? &*context.image.seccomp : nullptr));
     TRY(append_identity(program, context, thread.creds()));
-    append_late_settings(program, task.mm ? &*task.mm : nullptr, core, death_signal(context, task, thread));
+    append_late_settings(program, task.mm ? &*task.mm : nullptr, death_signal(context, task, thread));
     // Only the leader's core has the process's part. Timers run from here: nothing is left to be done in the task.
     if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers()));
     return {};

@@ -1,7 +1,5 @@
 #include "parasite/host/held_process.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
@@ -9,7 +7,6 @@
 #include <cerrno>
 
 #include "base/format.h"
-#include "kernel/file.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
@@ -22,38 +19,6 @@ namespace {
 constexpr unsigned long kOptions = PTRACE_O_TRACESYSGOOD;
 constexpr unsigned long kSuspendSeccomp = PTRACE_O_SUSPEND_SECCOMP;
 constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
-// Where user mode ends, for 32-bit code whatever its personality says (ADDR_LIMIT_3GB).
-constexpr std::uint64_t kEnd64 = 0x7fff'ffff'f000, kEnd32 = 0xc000'0000;
-
-// The calls that a thread makes outside the interpreter, as 32-bit code numbers them.
-long number32(long number) {
-  switch (number) {
-    case SYS_mmap: return kMmap32;
-    case SYS_munmap: return kMunmap32;
-    case SYS_mprotect: return kMprotect32;
-  }
-  return -1;  // ENOSYS
-}
-
-// An address for `size` bytes in the middle of the largest hole below `highest`: far from anything that may grow.
-Result<std::uint64_t> find_hole(std::span<const proc::Vma> maps, std::uint64_t size, std::uint64_t highest) {
-  constexpr std::uint64_t kLowest = 1 << 20, kAlign = 2 << 20;
-  std::uint64_t previous = kLowest, best_start = 0, best_size = 0;
-  const auto consider = [&](std::uint64_t end) {
-    if (end > previous && end - previous > best_size) {
-      best_start = previous;
-      best_size = end - previous;
-    }
-  };
-  for (const proc::Vma& vma : maps) {
-    consider(std::min(vma.start, highest));
-    previous = std::max(previous, vma.end);
-  }
-  consider(highest);
-  if (best_size < size + 2 * kAlign)
-    return fail(Error::unsupported("no room in the address space for the engine's shared area"));
-  return (best_start + (best_size - size) / 2) / kAlign * kAlign;
-}
 
 bool is_gone(const Error& error) {
   return error.kind() == Error::Kind::kTaskDied || error.is_kernel(ESRCH);
@@ -176,112 +141,6 @@ Result<> HeldProcess::capture_contexts() {
   return {};
 }
 
-SignalFrame HeldProcess::frame_for(const HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) const {
-  if (!is_32_) return build_frame(thread.context_, stack, on_alternate_stack, gadgets_.restorer);
-  return thread.strict_ ? build_frame32(thread.context_, stack, gadgets_.old_restorer, gadgets_.pops, FrameKind::kOld)
-                        : build_frame32(thread.context_, stack, gadgets_.restorer, gadgets_.pops);
-}
-
-// Where the frame's return address is: what a gadget pops stands below it.
-std::uint64_t HeldProcess::home_of(const HeldThread& thread) const {
-  return thread.frame_.address + gadgets_.pops;
-}
-
-Result<> HeldProcess::lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) {
-  SignalFrame frame = frame_for(thread, stack, on_alternate_stack);
-  std::vector<std::byte> under(frame.bytes.size());
-  TRY(sys::process_vm_read(leader().tid(), frame.address, under));
-  TRY(sys::process_vm_write(leader().tid(), frame.address, frame.bytes));
-  thread.frame_ = std::move(frame);
-  thread.under_frame_ = std::move(under);
-  return {};
-}
-
-// If the engine dies in between, the thread returns from the gadget into the restorer and so onto its frame.
-Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
-                                        std::uint64_t stack) {
-  return TRY_OR(attended_syscall(keeper_, thread.tid_, thread.context_.regs, gadgets_.syscall, stack,
-                                 is_32_ ? number32(number) : number, args),
-                std::move(e).owner(name_));
-}
-
-// A task may have given up memory that is both written and executed (PR_SET_MDWE, Linux 6.3; a security module may
-// forbid it too), and then nothing can become executable later, but the other way round it can.
-Result<std::uint64_t> HeldProcess::map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack,
-                                              bool& writable) {
-  std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
-                          MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, static_cast<std::uint64_t>(-1), 0};
-  Result<std::uint64_t> mapped = call(leader(), SYS_mmap, args, stack);
-  writable = mapped || !mapped.error().is_kernel(EACCES);
-  if (writable) return mapped;
-  args[2] = PROT_READ | PROT_EXEC;
-  return call(leader(), SYS_mmap, args, stack);
-}
-
-// All of the area but the interpreter becomes data.
-Result<> HeldProcess::part_area(std::uint64_t stack) {
-  const std::uint64_t text = area_address_ + Area::kPage;
-  const std::uint64_t text_end = text + Area::kPage;
-  const std::uint64_t header[] = {area_address_, Area::kPage, PROT_READ | PROT_WRITE};
-  const std::uint64_t rest[] = {text_end, area_address_ + area_size_ - text_end, PROT_READ | PROT_WRITE};
-  TRY(call(leader(), SYS_mprotect, header, stack));
-  TRY(call(leader(), SYS_mprotect, rest, stack));
-  return {};
-}
-
-SignalFrame HeldProcess::undo_frame(std::uint64_t wanted, std::size_t size) const {
-  const HeldThread& first = *threads_.front();
-  const std::uint64_t home = first.frame_.address;
-  if (is_32_)
-    return build_call_frame32(first.context_.regs, home, gadgets_.restorer, gadgets_.pops, gadgets_.syscall, kMunmap32,
-                              wanted, size, home);
-  return build_call_frame(first.context_.regs, home, gadgets_.restorer, gadgets_.syscall, SYS_munmap, wanted, size,
-                          home);
-}
-
-namespace {
-
-Error no_room(Error error, std::size_t size) {
-  const bool at_a_limit = error.is_kernel(ENOMEM) || error.is_kernel(EAGAIN);
-  Error told = std::move(error).during("mapping the shared area");
-  if (!at_a_limit) return told;
-  return std::move(told).object(format("room for {} bytes", size))
-      .remedy("it is at a limit: raise its RLIMIT_AS, RLIMIT_MEMLOCK after mlockall(), or vm.max_map_count");
-}
-
-}  // namespace
-
-// If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
-// again: the call returns to a frame that unmaps the area and only then to the frame that brings the
-// leader home. This needs the address beforehand.
-Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes) {
-  const auto count = static_cast<std::uint32_t>(threads_.size()) + 1;  // one for a helper thread
-  const std::size_t size = Area::size_for(count, program_bytes);
-  const std::uint64_t wanted = TRY_OR(find_hole(maps, size, is_32_ ? kEnd32 : kEnd64), std::move(e).owner(name_));
-  std::uint64_t stack = leader().frame_.address;
-  std::vector<std::byte> covered;
-  if (can_tidy()) {
-    const SignalFrame undo = undo_frame(wanted, size);
-    covered.resize(undo.bytes.size());
-    TRY(sys::process_vm_read(leader().tid(), undo.address, covered));
-    TRY(sys::process_vm_write(leader().tid(), undo.address, undo.bytes));
-    stack = undo.address;
-  }
-  bool writable = true;
-  area_address_ = TRY_OR(map_shared(wanted, size, stack, writable), no_room(std::move(e), size));
-  area_size_ = size;
-  const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
-  const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
-  if (!writable) TRY_OR(part_area(stack), std::move(e).during("parting the shared area"));
-  area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
-  area_->header().spins = Area::spins_for(keeper_.held());
-  if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
-  area_->header().gadget_pops = gadgets_.pops;
-  TRY(start_serving(leader()));
-  if (!covered.empty()) TRY(sys::process_vm_write(leader().tid(), stack, covered));
-  return {};
-}
-
 // Should the engine die within this one call, nobody can tell whether the thread is inside: the others must not wait
 // for it to leave, nor take the area from under it. Without the gadget they just go, and the area stays mapped, idle.
 // The first thread has nobody but itself to wait for.
@@ -356,26 +215,6 @@ Result<> HeldProcess::mend_actions() {
   Batch batch(keeper_);
   TRY(batch.add(*this, leader(), program));
   return batch.run();
-}
-
-// A thread with an alternate stack may run on a stack too small for a frame (goroutines): the frame goes
-// where a signal's would, and what it covered at first is put back.
-Result<> HeldProcess::move_frame(HeldThread& thread) {
-  const stack_t& alternate = thread.alternate_stack_;
-  const auto base = reinterpret_cast<std::uint64_t>(alternate.ss_sp);
-  const std::uint64_t sp = thread.context_.regs.rsp;
-  const bool on_it = sp > base && sp - base <= alternate.ss_size;
-  if ((alternate.ss_flags & SS_DISABLE) || alternate.ss_size == 0 || on_it) return {};
-  const SignalFrame first = std::move(thread.frame_);
-  const std::vector<std::byte> covered = std::move(thread.under_frame_);
-  if (Result<> laid = lay_frame(thread, base + alternate.ss_size, true); !laid) {
-    thread.frame_ = first;
-    thread.under_frame_ = covered;
-    log_.debug("{}: no frame on the alternate stack: {}", name_, laid.error().message());
-    return {};
-  }
-  area_->cell(thread.slot_).frame = home_of(thread);
-  return sys::process_vm_write(leader().tid(), first.address, covered);
 }
 
 Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
@@ -453,14 +292,6 @@ Result<> HeldProcess::put_back(HeldThread& thread) {
   thread.inside_ = false;
   if (!thread.under_frame_.empty())
     (void)sys::process_vm_write(leader().tid(), thread.frame_.address, thread.under_frame_);
-  return {};
-}
-
-Result<> HeldProcess::unmap_area() {
-  if (area_address_ == 0) return {};
-  const std::uint64_t args[] = {area_address_, area_size_};
-  TRY(call(leader(), SYS_munmap, args, leader().frame_.address));
-  area_address_ = 0;
   return {};
 }
 
