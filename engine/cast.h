@@ -98,6 +98,7 @@ class Cast {
   [[nodiscard]] Result<> look_at_timers();
   [[nodiscard]] Result<> leave_area(Actor& actor);
   [[nodiscard]] Result<> set_registers(Actor& actor);
+  void stop(const Actor& actor, int signal);
 
   RestoreContext& context_;
   parasite::Keeper& keeper_;

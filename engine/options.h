@@ -125,6 +125,7 @@ struct CheckpointOptions : CommonOptions {
 
 struct RestoreOptions : CommonOptions {
   bool as_sibling = false;     // the root task becomes a child of the caller's parent
+  bool parent_ends = false;    // the caller, being the root task's parent, ends while that goes on
   bool leave_stopped = false;
   std::vector<InheritedFd> inherited;
   std::vector<JoinNamespace> join_namespaces;

@@ -46,7 +46,7 @@ Result<std::optional<LateTimer>> lateness(Cores cores, const pb::posix_timer_ent
   const itimerspec left = TRY(times_of(timer));
   const bool runs = left.it_value.tv_sec != 0 || left.it_value.tv_nsec != 0;
   if (timer.overrun() != 0) {
-    // A thread that takes a signal is given its own first; those of the process are there before it has any.
+    // A thread that takes a signal is given its own first, and else one of the process, which the leader queues meanwhile.
     const bool in_doubt = timer.it_sigev_notify() == SIGEV_THREAD_ID && waits_for_process(cores, timer.si_signo());
     if (!repeats(timer) || in_doubt) return std::nullopt;
     return LateTimer{left, late_since(now, left, timer.overrun()), false};
@@ -116,13 +116,12 @@ Result<LateTimers> TimerClocks::plan(Cores cores) const {
 }
 
 void append_overruns(parasite::Program& program, const pb::task_timers_entry& from, const LateTimers& late,
-                     std::optional<std::uint32_t> thread) {
+                     std::uint32_t thread, bool is_leader) {
   for (const pb::posix_timer_entry& timer : from.posix()) {
     const auto found = late.find(timer.it_id());
     if (found == late.end() || found->second.waits) continue;
-    std::optional<std::uint32_t> target;
-    if (timer.it_sigev_notify() == SIGEV_THREAD_ID) target = static_cast<std::uint32_t>(timer.notify_thread_id());
-    if (target != thread) continue;
+    const bool of_thread = timer.it_sigev_notify() == SIGEV_THREAD_ID;
+    if (of_thread ? static_cast<std::uint32_t>(timer.notify_thread_id()) != thread : !is_leader) continue;
     append_late_start(program, timer.it_id(), found->second.timer, found->second.since);
     const std::uint32_t signal = timer.si_signo();
     program.call(format("take the signal of timer {}", timer.it_id()), SYS_rt_sigtimedwait,

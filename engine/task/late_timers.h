@@ -70,9 +70,9 @@ class TimerClocks {
   std::map<std::uint32_t, std::int64_t> now_;  // nanoseconds
 };
 
-// Those that do not wait and of which this thread gets the signals; no thread: the process does. Before any signal is queued
-// for whom it is.
+// Those that do not wait and of which this thread gets the signals (the leader those of the process as well). Before it has
+// any signals queued.
 void append_overruns(parasite::Program& program, const pb::task_timers_entry& from, const LateTimers& late,
-                     std::optional<std::uint32_t> thread);
+                     std::uint32_t thread, bool is_leader);
 
 }  // namespace dormouse::engine

@@ -102,9 +102,9 @@ TEST(LateTimersTest, ProgramsOfOverrunsAreForWhoGetsTheSignal) {
   const auto& timers = process.leader.tc().timers();
   const LateTimers late = process.plan(100 * kSecond);
   parasite::Program of_process, of_seven, of_eight;
-  append_overruns(of_process, timers, late, std::nullopt);
-  append_overruns(of_seven, timers, late, 7);
-  append_overruns(of_eight, timers, late, 8);
+  append_overruns(of_process, timers, late, 6, true);
+  append_overruns(of_seven, timers, late, 7, false);
+  append_overruns(of_eight, timers, late, 8, false);
   EXPECT_EQ(of_process.print(),
             "0: timer_settime(0, 1, data+0x0)  ; start timer 0 late\n"
             "1: nanosleep(data+0x20)  ; wait until it has expired\n"

@@ -57,6 +57,19 @@ void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked aske
   }
 }
 
+std::vector<siginfo_t> with_unqueued(std::vector<siginfo_t> queue, std::uint64_t pending) {
+  for (const siginfo_t& info : queue)
+    if (info.si_signo >= 1 && info.si_signo <= kSignals) pending &= ~(std::uint64_t{1} << (info.si_signo - 1));
+  for (int number = 1; number <= kSignals; ++number) {
+    if (!has_action(number) || !(pending & (std::uint64_t{1} << (number - 1)))) continue;
+    siginfo_t info{};  // from process 0, user 0 (collect_signal, kernel/signal.c)
+    info.si_signo = number;
+    info.si_code = SI_USER;
+    queue.push_back(info);
+  }
+  return queue;
+}
+
 void save_queue(std::span<const siginfo_t> queue, pb::signal_queue_entry& to) {
   for (const siginfo_t& info : queue) to.add_signals()->set_siginfo(&info, sizeof info);
 }

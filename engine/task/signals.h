@@ -6,6 +6,7 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/task/late_timers.h"
@@ -32,6 +33,9 @@ SignalActionsAsked ask_signal_actions(parasite::Program& program);
 void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked asked, bool by_32_bit_code,
                          pb::task_core_entry& to);
 
+// A signal for which there was no room in the queue (RLIMIT_SIGPENDING) still waits, but carries nothing: as the kernel
+// delivers it, from nobody. `pending`: those that wait, bit n-1 for signal n.
+std::vector<siginfo_t> with_unqueued(std::vector<siginfo_t> queue, std::uint64_t pending);
 void save_queue(std::span<const siginfo_t> queue, pb::signal_queue_entry& to);
 void save_alternate_stack(const stack_t& stack, pb::thread_sas_entry& to);
 

@@ -36,12 +36,17 @@ std::vector<const pb::core_entry*> cores_of(const ImageTask& task);
 
 // What belongs to the process, run once by its leader after memory and descriptors are in place, after its
 // threads and children were born and helpers among them have ended, and before any append_thread_state():
-// signal actions, POSIX timers, child subreaper, membarrier registrations, shared pending signals. All signals
-// must be blocked in all threads until their registers are set.
+// signal actions, POSIX timers, child subreaper, membarrier registrations. All signals must be blocked in all threads
+// until their registers are set.
 [[nodiscard]] Result<> append_process_state(parasite::Program& program, const RestoreContext& context,
-                                            const ImageTask& task, const LateTimers& late);
+                                            const ImageTask& task);
+// Signals that wait, run by each thread after append_process_state() is done (an action may discard them) and before
+// apply_from_outside() (a limit may not allow so many). `core` is that thread's; the leader has the process's, too.
+// `late`: timers that start as of a time in the past (TimerClocks::plan()); they send what waits of theirs.
+[[nodiscard]] Result<> append_queued_signals(parasite::Program& program, const ImageTask& task, const pb::core_entry& core,
+                                             const LateTimers& late);
 // What belongs to one thread, run by each, and its last program: name, scheduling, alternate stack, robust
-// list, clear_child_tid, rseq, pending signals; then seccomp filters (the thread must be traced with
+// list, clear_child_tid, rseq; then seccomp filters (the thread must be traced with
 // PTRACE_O_SUSPEND_SECCOMP, or they bite at once) and, as nothing privileged works after them, credentials,
 // dumpable, parent death signal. The leader's ends by starting the timers. `core` is that thread's. `late`: timers that
 // start as of a time in the past (TimerClocks::plan()).

@@ -97,6 +97,13 @@ Result<itimerspec> times_of(const pb::posix_timer_entry& from) {
   return timer;
 }
 
+std::vector<siginfo_t> without_deleted_timers(std::vector<siginfo_t> queue, std::span<const proc::PosixTimer> timers) {
+  std::erase_if(queue, [&](const siginfo_t& info) {
+    return info.si_code == SI_TIMER && std::ranges::find(timers, info.si_timerid, &proc::PosixTimer::id) == timers.end();
+  });
+  return queue;
+}
+
 TimersAsked ask_timers(parasite::Program& program, std::span<const proc::PosixTimer> timers) {
   TimersAsked asked;
   asked.intervals = program.zeros(std::size(kIntervalTimers) * sizeof(itimerval));

@@ -1,6 +1,7 @@
 // Interval timers and POSIX timers of a process. (timerfds are files: engine/files.)
 #pragma once
 
+#include <signal.h>
 #include <time.h>
 
 #include <span>
@@ -30,6 +31,11 @@ struct TimersAsked {
   };
   std::vector<Posix> posix;
 };
+// The kernel lets go of what a timer sent when the timer is deleted or set anew, but only when the signal is about to be
+// delivered (Linux 6.13), so that it is still seen in a queue. Of one that was set anew only the delivery tells
+// (waiting_timers.h).
+std::vector<siginfo_t> without_deleted_timers(std::vector<siginfo_t> queue, std::span<const proc::PosixTimer> timers);
+
 // `timers`: /proc/PID/timers tells everything but the time left.
 TimersAsked ask_timers(parasite::Program& program, std::span<const proc::PosixTimer> timers);
 [[nodiscard]] Result<> save_timers(const parasite::Placed& placed, const TimersAsked& asked, const Task& task,
