@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/attended.h"
+#include "parasite/host/context.h"
 #include "parasite/host/gadgets.h"
 
 namespace dormouse::engine {
@@ -67,10 +69,15 @@ Result<> Cast::open_files_about_descriptors() {
 
 namespace {
 
-// Places are numbers of the descriptors as they arrived.
-void append_directories(parasite::Program& program, const pb::fs_entry& fs, std::size_t cwd, std::size_t root,
-                        bool change_root) {
-  if (change_root) {
+// What a task or thread has of its own, and the numbers of the descriptors as they arrived.
+struct Directories {
+  std::uint32_t cwd_id, root_id, umask;
+  std::size_t cwd = 0, root = 0;
+};
+
+void append_directories(parasite::Program& program, const Directories& own, const Image& image) {
+  const auto [cwd_id, root_id, umask, cwd, root] = own;
+  if (image.files.at(root_id).reg().name() != "/") {
     const auto here = program.text(".");
     program.call("go to the root directory", SYS_fchdir, {root});
     program.call("change the root directory", SYS_chroot, {here});
@@ -78,7 +85,14 @@ void append_directories(parasite::Program& program, const pb::fs_entry& fs, std:
   program.call("change the working directory", SYS_fchdir, {cwd});
   program.call("", SYS_close, {root});
   program.call("", SYS_close, {cwd});
-  program.call("", SYS_umask, {fs.umask()});
+  program.call("", SYS_umask, {umask});
+}
+
+std::optional<Directories> own_directories(const ImageTask& task, pid_t tid) {
+  const auto found = task.attributes.find(static_cast<std::uint32_t>(tid));
+  if (found == task.attributes.end() || !found->second.has_directories()) return std::nullopt;
+  const pb::own_directories_entry& own = found->second.directories();
+  return Directories{own.cwd_id(), own.root_id(), own.umask()};
 }
 
 void append_table(parasite::Program& program, const std::vector<pb::fdinfo_entry>& table) {
@@ -108,25 +122,39 @@ Result<> Cast::install_files(Actor& actor, parasite::Pipeline& pipeline) {
   std::sort(table.begin(), table.end(), [](const auto& a, const auto& b) { return a.fd() < b.fd(); });
   std::vector<int> descriptors;
   for (const pb::fdinfo_entry& entry : table) descriptors.push_back(TRY(open(entry.id())));
-  const std::size_t cwd = descriptors.size(), root = cwd + 1;
-  const bool owns_fs = actor.family->owns & CLONE_FS;
-  if (owns_fs) {
-    descriptors.push_back(TRY(open(image.fs->cwd_id())));
-    descriptors.push_back(TRY(open(image.fs->root_id())));
+  // The leader's, which are the process's, come last: threads of their own take theirs through the common table.
+  std::vector<std::pair<const parasite::Puppet*, Directories>> all;
+  for (std::size_t i = 1; i < actor.threads.size(); ++i)
+    if (auto own = own_directories(image, actor.threads[i].ns_tid)) all.emplace_back(&actor.threads[i], *own);
+  if (actor.family->owns & CLONE_FS)
+    all.emplace_back(&actor.threads.front(), Directories{image.fs->cwd_id(), image.fs->root_id(), image.fs->umask()});
+  for (auto& [puppet, own] : all) {
+    own.cwd = descriptors.size(), own.root = own.cwd + 1;
+    descriptors.push_back(TRY(open(own.cwd_id)));
+    descriptors.push_back(TRY(open(own.root_id)));
   }
   parasite::Program program;
+  const parasite::Puppet& leader = actor.threads.front();
+  const bool threads_take_some = std::ranges::any_of(all, [&](const auto& each) { return each.first != &leader; });
   Handover handover;
-  if (fit_into_one_message(descriptors)) {
+  if (fit_into_one_message(descriptors) && !threads_take_some) {
     handover = TRY(append_hand_out(program, TRY(pipeline.next_lane()), descriptors));
   } else {
     TRY(pipeline.finish());
-    TRY(hand_out(actor.threads.front(), descriptors));
+    TRY(hand_out(leader, descriptors));
   }
-  if (owns_fs) append_directories(program, *image.fs, cwd, root, context_.image.files.at(image.fs->root_id()).reg().name() != "/");
-  const parasite::Puppet& leader = actor.threads.front();
+  for (const auto& [puppet, own] : all) {
+    if (puppet == &leader) {
+      append_directories(program, own, context_.image);
+      continue;
+    }
+    parasite::Program apart;
+    apart.call("directories of its own", SYS_unshare, {CLONE_FS});
+    append_directories(apart, own, context_.image);
+    TRY(yard_->run(*puppet, apart));
+  }
   const auto done = [&leader, handover](const parasite::Placed& placed) { return check_arrival(leader, handover, placed); };
-  if (program.empty()) return {};
-  if (!(actor.family->owns & CLONE_FILES)) return pipeline.start(leader, std::move(program), done);
+  if (!(actor.family->owns & CLONE_FILES)) return program.empty() ? Result<>{} : pipeline.start(leader, std::move(program), done);
   append_table(program, table);
   if (const auto watches = watches_.find(actor.image->ids.files_id()); watches != watches_.end()) {
     for (const EpollWatch& watch : watches->second) {
@@ -142,23 +170,54 @@ Result<> Cast::install_files(Actor& actor, parasite::Pipeline& pipeline) {
   return pipeline.start(leader, std::move(program), done);
 }
 
+// What time it is for timers that are late.
+Result<> Cast::look_at_timers() {
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    const auto cores = cores_of(*actor.image);
+    TimerClocks clocks;
+    parasite::Program program;
+    clocks.ask(program, cores);
+    if (program.empty()) continue;
+    parasite::Batch batch(keeper_);
+    const parasite::Puppet& leader = actor.threads.front();
+    TRY(batch.add(yard_->area(), leader.slot, leader.tid, leader.name, program));
+    TRY(batch.run());
+    clocks.take(batch.placed(0));
+    actor.late = TRY_OR(clocks.plan(cores), std::move(e).owner(leader.name));
+    yard_->area().rewind();
+  }
+  return {};
+}
+
 Result<> Cast::restore_state() {
   TRY(place_in_cgroups());
+  TRY(look_at_timers());
   const Inherited inherited = TRY(Inherited::of_engine());
   parasite::Pipeline pipeline(*yard_);
   for (Actor& actor : actors_) {
     if (!actor.image->alive()) continue;
     parasite::Program program;
     TRY(append_process_state(program, context_, *actor.image));
-    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     TRY(pipeline.start(actor.threads.front(), std::move(program)));
   }
   TRY(pipeline.finish());
+  // With all actions set, and before there is a limit that they may exceed.
   for (Actor& actor : actors_) {
     if (!actor.image->alive()) continue;
     for (const parasite::Puppet& puppet : actor.threads) {
       parasite::Program program;
-      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited));
+      TRY(append_queued_signals(program, *actor.image, core_of(actor, puppet), actor.late));
+      if (!program.empty()) TRY(pipeline.start(puppet, std::move(program)));
+    }
+  }
+  TRY(pipeline.finish());
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
+    for (const parasite::Puppet& puppet : actor.threads) {
+      parasite::Program program;
+      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited, actor.late));
       TRY(pipeline.start(puppet, std::move(program)));
     }
   }
@@ -171,11 +230,13 @@ const pb::core_entry& Cast::core_of(const Actor& actor, const parasite::Puppet& 
 }
 
 Result<> Cast::resume() {
-  for (Actor& actor : actors_)
+  for (const Actor& actor : actors_)
     if (actor.image->alive())
-      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::stop_serving(keeper_, puppet.tid));
-  for (Actor& actor : actors_)
-    if (actor.image->alive() && (actor.family->owns & CLONE_VM)) TRY(leave_area(actor));
+      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::ask_to_stop_serving(keeper_, puppet.tid));
+  for (const Actor& actor : actors_)
+    if (actor.image->alive())
+      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::wait_until_stopped(keeper_, puppet.tid));
+  TRY(leave_area());
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(set_registers(actor));
   TRY(cgroups_->apply_freezer());
@@ -190,7 +251,7 @@ Result<> Cast::resume() {
     constexpr std::uint32_t kTaskStopped = 3;
     const bool was_stopped = actor.image->core.tc().task_state() == kTaskStopped;
     if (was_stopped || context_.options.leave_stopped)
-      (void)sys::kill(actor.threads.front().tid, was_stopped ? stop_signal_of(context_.image, *actor.image) : SIGSTOP);
+      stop(actor, was_stopped ? stop_signal_of(context_.image, *actor.image) : SIGSTOP);
     for (const parasite::Puppet& puppet : actor.threads) {
       keeper_.forget(puppet.tid);
       (void)sys::ptrace::detach(puppet.tid);
@@ -199,22 +260,59 @@ Result<> Cast::resume() {
   return {};
 }
 
-// The interpreter's own system call takes the area away, itself included: when it ends the leader is stopped
-// and goes on with other registers, as all its threads do.
-Result<> Cast::leave_area(Actor& actor) {
+// Signals that wait for the process would be delivered first, and might end it: all but the one that stops it are blocked
+// until every thread has stopped. Let go in such a stop a thread stays there. Nobody has a chance to go on before: once the
+// leader has taken the signal, the others find it done.
+void Cast::stop(const Actor& actor, int signal) {
+  const parasite::Deadline deadline = parasite::within(std::chrono::seconds(10));
   const parasite::Puppet& leader = actor.threads.front();
+  const std::uint64_t others = ~(std::uint64_t{1} << (signal - 1));
+  for (const parasite::Puppet& puppet : actor.threads) (void)sys::ptrace::setsigmask(puppet.tid, others);
+  (void)sys::tgkill(leader.tid, leader.tid, signal);
+  for (const parasite::Puppet& puppet : actor.threads) {
+    keeper_.expect_stops(puppet.tid);
+    int passed_on = 0;
+    for (;;) {
+      (void)sys::ptrace::cont(puppet.tid, passed_on);
+      const Result<parasite::Stop> stop = keeper_.wait_stop(puppet.tid, deadline);
+      if (!stop || (stop->event() == PTRACE_EVENT_STOP && stop->signal() == signal)) break;
+      passed_on = stop->event() == 0 ? stop->signal() : 0;
+    }
+    const pb::core_entry& core = core_of(actor, puppet);
+    (void)sys::ptrace::setsigmask(puppet.tid, core.has_tc() ? core.tc().blk_sigset() : core.thread_core().blk_sigset());
+  }
+}
+
+// The interpreter's own system call takes the area away, itself included: when it ends the leader is stopped
+// and goes on with other registers, as all its threads do. What they stood in goes with it.
+Result<> Cast::leave_area() {
   const auto gadget = parasite::find_syscall(parasite::interpreter_image());
   if (!gadget) return fail(Error::unsupported("the interpreter has no system call"));
-  const user_regs_struct regs = TRY(sys::ptrace::getregs(leader.tid));
-  const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
-  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, yard_->area().entry() + *gadget, regs.rsp, SYS_munmap, args),
-         std::move(e).during("leaving the interpreter").owner(leader.name));
-  return {};
+  std::vector<std::pair<const parasite::Puppet*, parasite::AttendedCall>> calls;
+  const auto each = [&](auto step) -> Result<> {
+    for (auto& [leader, call] : calls) TRY_OR(step(call), std::move(e).during("leaving the interpreter").owner(leader->name));
+    return {};
+  };
+  for (const Actor& actor : actors_) {
+    if (!actor.image->alive() || !(actor.family->owns & CLONE_VM)) continue;
+    const parasite::Puppet& leader = actor.threads.front();
+    calls.emplace_back(&leader, parasite::AttendedCall(leader.tid, TRY(sys::ptrace::getregs(leader.tid))));
+  }
+  TRY(each([&](parasite::AttendedCall& call) {
+    const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
+    return call.begin(yard_->area().entry() + *gadget, yard_->area().stack_top(0), SYS_munmap, args);
+  }));
+  TRY(each([&](parasite::AttendedCall& call) { return call.pass_entry(keeper_); }));
+  return each([&](parasite::AttendedCall& call) { return call.end(keeper_); });
 }
 
 Result<> Cast::set_registers(Actor& actor) {
   for (const parasite::Puppet& puppet : actor.threads) {
-    const Registers registers = TRY_OR(registers_of(core_of(actor, puppet)), std::move(e).owner(puppet.name));
+    Registers registers = TRY_OR(registers_of(core_of(actor, puppet)), std::move(e).owner(puppet.name));
+    const auto own = actor.image->attributes.find(static_cast<std::uint32_t>(puppet.ns_tid));
+    if (own != actor.image->attributes.end() && own->second.has_continuation() &&
+        !parasite::continue_call(registers.general, core_of(actor, puppet).thread_info().gpregs().orig_ax(), own->second.continuation()))
+      return fail(Error::corrupt("it is in no call that could go on so").object(format("thread {}", puppet.ns_tid)).owner("the image"));
     TRY_OR(sys::ptrace::setregset(puppet.tid, NT_X86_XSTATE, registers.xstate),
            std::move(e).during("setting extended registers").owner(puppet.name));
     TRY_OR(restore_segments(puppet.tid, core_of(actor, puppet).thread_info()), std::move(e).owner(puppet.name));

@@ -56,7 +56,7 @@ class Checkpoint {
   void check_session();
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
-  [[nodiscard]] Result<> save_fs(const Task& task, const proc::ProcDir& dir);
+  [[nodiscard]] Result<> save_fs(Subject& subject);
   [[nodiscard]] Result<> save_tasks();
   [[nodiscard]] Result<> save_memory();
   [[nodiscard]] Result<> seal();
@@ -107,7 +107,7 @@ Result<> Checkpoint::run() {
   TRY(no_blockers());
   TRY(save_tasks());
   TRY(save_memory());
-  TRY(save_inventory(*context_));
+  TRY(save_inventory(*context_, subjects_->probed()));
   TRY(seal());                     // from here on it is a checkpoint
   TRY(notify("post-dump"));
   TRY(settle_tracking());          // goes on, or is gone
@@ -205,18 +205,24 @@ Result<> Checkpoint::no_blockers() {
   return fail(Error::unsupported("the tree cannot be saved"));
 }
 
-Result<> Checkpoint::save_fs(const Task& task, const proc::ProcDir& dir) {
+Result<> Checkpoint::save_fs(Subject& subject) {
+  const Task& task = subject.task;
+  for (const std::size_t thread : subject.state.threads_with_own_directories()) {
+    const std::string folder = format("task/{}", subject.held.threads()[thread]->tid());
+    subject.state.set_directories(thread, TRY(files_->save_path(task, folder + "/cwd", O_RDONLY)),
+                                  TRY(files_->save_path(task, folder + "/root", O_RDONLY)));
+  }
   pb::fs_entry fs;
   fs.set_cwd_id(TRY(files_->save_path(task, "cwd", O_RDONLY)));
   fs.set_root_id(TRY(files_->save_path(task, "root", O_RDONLY)));
-  fs.set_umask(TRY(dir.status()).umask);
+  fs.set_umask(TRY(subject.dir.status()).umask);
   return out_->write(images::kFs, task.ns_pid, fs);
 }
 
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree(*context_));
   TRY(subjects_->find_cgroups(*cgroups_));
-  for (Subject& subject : subjects_->all()) TRY(save_fs(subject.task, subject.dir));
+  for (Subject& subject : subjects_->all()) TRY(save_fs(subject));
   TRY(subjects_->write());
   for (const auto& task : stopped_->tree.tasks)
     if (!task->alive()) TRY(write_zombie_core(*context_, *task));

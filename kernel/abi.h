@@ -34,6 +34,12 @@ struct RseqConfiguration {
   std::uint32_t pad = 0;
 };
 
+// PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, Linux 6.4.
+struct CallDispatch {
+  std::uint64_t mode = 0;  // PR_SYS_DISPATCH_*; 0: off
+  std::uint64_t selector = 0, offset = 0, length = 0;
+};
+
 // PTRACE_PEEKSIGINFO, Linux 3.10.
 struct PeekSiginfoArgs {
   std::uint64_t offset = 0;

@@ -108,6 +108,13 @@ Result<abi::RseqConfiguration> get_rseq_configuration(pid_t tid) {
   return configuration;
 }
 
+Result<abi::CallDispatch> get_call_dispatch(pid_t tid) {
+  constexpr long kGetCallDispatch = 0x4211;  // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+  abi::CallDispatch dispatch;
+  TRY(act("ptrace GET_SYSCALL_USER_DISPATCH_CONFIG", kGetCallDispatch, tid, sizeof dispatch, word(&dispatch)));
+  return dispatch;
+}
+
 Result<std::vector<sock_filter>> seccomp_get_filter(pid_t tid, unsigned long nth) {
   // Asked with no room, the kernel answers with the number of instructions.
   const long count = raw(PTRACE_SECCOMP_GET_FILTER, tid, nth, 0);

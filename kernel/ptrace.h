@@ -50,6 +50,8 @@ Result<unsigned long> geteventmsg(pid_t tid);
 
 // Linux 5.13. pointer 0: the thread has not registered rseq.
 Result<abi::RseqConfiguration> get_rseq_configuration(pid_t tid);
+// Linux 6.4; EIO before that.
+Result<abi::CallDispatch> get_call_dispatch(pid_t tid);
 // The nth filter, oldest first; ENOENT after the last. Needs CAP_SYS_ADMIN.
 Result<std::vector<sock_filter>> seccomp_get_filter(pid_t tid, unsigned long nth);
 // The nth filter's flags (SECCOMP_FILTER_FLAG_LOG), Linux 4.16.

@@ -117,6 +117,7 @@ class Program {
     }
     if (!prepare(true, settings_.exec_command)) return kExitFailure;
 
+    settings_.restore.parent_ends = settings_.detach && !settings_.restore.as_sibling;
     const auto outcome = run_restore(engine_, settings_, place_, {});
     if (!outcome) return kExitFailure;
     if (settings_.display_stats) say(statistics_text(*outcome));

@@ -201,6 +201,9 @@ class Server {
     int err = EBADRQC;
     pid_t root_pid = -1;
     if (prepared.fine) {
+      // Not waited for: this process ends with its client's last request.
+      engine::RestoreOptions& restore = prepared.setup.settings.restore;
+      restore.parent_ends = !restore.as_sibling;
       const auto outcome = run_restore(engine_, prepared.setup.settings, prepared.place,
                                        notifier(request, &root_pid));
       reply.set_success(outcome.has_value());

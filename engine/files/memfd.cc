@@ -24,7 +24,7 @@ constexpr std::string_view kSharedAnonymous = "/dev/zero", kHugeAnonymous = "/an
 constexpr std::uint32_t kExec = 0x10, kNoExecSeal = 0x08;  // MFD_EXEC, MFD_NOEXEC_SEAL, Linux 6.3
 constexpr std::uint32_t kSealExec = 0x20;                  // F_SEAL_EXEC
 constexpr int kHugeShift = 26;                             // MFD_HUGE_SHIFT
-constexpr mode_t kPermissions = 07777;
+constexpr mode_t kPermissions = 07777, kExecutable = 0111;
 
 bool is_huge(const OpenFile& file) { return file.fs_type == HUGETLBFS_MAGIC; }
 
@@ -51,8 +51,10 @@ Result<Fd> create(const pb::memfd_inode_entry& inode) {
   // It has no other maker than mmap().
   if (is_anonymous(inode)) return make_shared_memory(inode.size(), huge ? MAP_HUGETLB | (huge & ~std::uint32_t{MFD_HUGETLB}) : 0);
   std::uint32_t flags = huge | (inode.seals() == F_SEAL_SEAL ? 0 : MFD_ALLOW_SEALING);
-  // Said either way, since what is meant without is a setting of the node (vm.memfd_noexec).
-  const std::uint32_t exec = inode.seals() & kSealExec ? kNoExecSeal : kExec;
+  // Said either way, since what is meant without is a setting of the node (vm.memfd_noexec). One that may be executed can
+  // be sealed so as well, later.
+  const bool executable = inode.has_mode() && (inode.mode() & kExecutable);
+  const std::uint32_t exec = (inode.seals() & kSealExec) && !executable ? kNoExecSeal : kExec;
   auto made = sys::memfd_create(inode.name(), flags | exec);
   if (!made && made.error().is_kernel(EINVAL)) made = sys::memfd_create(inode.name(), flags);
   if (!made) return made;

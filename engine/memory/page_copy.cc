@@ -178,7 +178,9 @@ class ByTask {
         sums_(chunks.size()) {}
 
   Result<std::vector<std::uint64_t>> copy(const Task& task) && {
-    auto lent = TRY(parasite::LentDescriptor::lend(keeper_, held_, task.pidfd.get(), destination_.descriptor()));
+    auto lent = parasite::LentDescriptor::lend(keeper_, held_, task.pidfd.get(), destination_.descriptor());
+    if (!lent && lent.error().is_kernel(EMFILE)) return std::move(*this).copy_without();
+    if (!lent) return fail(std::move(lent).error());
     // Whatever fails: the helper is gone before the descriptor is.
     const Defer dismissed([&] { helper_.reset(); });
     if (chunks_.size() >= kWorthAHelper && held_.can_be_helped()) {
@@ -187,13 +189,19 @@ class ByTask {
           keeper_, {held_.area(), held_.spare_slot(), 0, held_.leader().tid(), held_.name(), &held_});
       if (started) helper_.emplace(std::move(*started));
     }
-    while (next_ < chunks_.size()) TRY(round(lent.number()));
+    while (next_ < chunks_.size()) TRY(round(lent->number()));
     if (helper_) TRY(helper_->dismiss());
-    TRY(lent.take_back());
+    TRY(lent->take_back());
     return std::move(sums_);
   }
 
  private:
+  // Its table of descriptors is full (RLIMIT_NOFILE).
+  Result<std::vector<std::uint64_t>> copy_without() && {
+    for (std::size_t i = 0; i < chunks_.size(); ++i) TRY(by_engine(i));
+    return std::move(sums_);
+  }
+
   std::uint64_t end_of(std::size_t count) const { return count == 0 ? 0 : chunks_[count - 1].offset + chunks_[count - 1].bytes; }
 
   Result<> by_engine(std::size_t index) {

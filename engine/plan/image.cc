@@ -169,6 +169,15 @@ Result<> check_attachments(const Image& image, const ImageTask& task) {
   return {};
 }
 
+Result<> check_directories(const Image& image, const ImageTask& task) {
+  for (const auto& [tid, attributes] : task.attributes) {
+    const pb::own_directories_entry& own = attributes.directories();
+    if (attributes.has_directories() && (!image.files.contains(own.cwd_id()) || !image.files.contains(own.root_id())))
+      return fail(contradiction(task, format("directories of thread {} are not in files.img", tid)));
+  }
+  return {};
+}
+
 Result<> load_attributes(const images::InputDirectory& in, ImageTask& task) {
   constexpr std::size_t kMostCpus = 8192;  // CONFIG_NR_CPUS can be no more
   if (!in.exists(images::kDormouseTask, task.tree.pid())) return {};
@@ -222,6 +231,7 @@ Result<> load_tasks(images::Chain& chain, Image& image) {
     TRY(load_shmem(chain, image, task));
     TRY(take_descriptors(image, task, std::move(own[i].descriptors)));
     TRY(check_vmas(image, task));
+    TRY(check_directories(image, task));
   }
   return {};
 }

@@ -59,6 +59,17 @@ Result<sys::CpuSet> online_cpus() {
   return online;
 }
 
+bool is_fair(std::uint32_t policy) { return policy == SCHED_NORMAL || policy == SCHED_BATCH; }
+
+// What an ordinary thread gets at a time if it asks for nothing (Linux 6.12; 0 before); the engine is one.
+std::uint64_t usual_slice() {
+  static const std::uint64_t usual = [] {
+    const auto own = sys::sched_getattr_with_bounds(0);
+    return own && is_fair(own->policy) ? own->runtime : 0;
+  }();
+  return usual;
+}
+
 Result<> save_place(pid_t tid, pb::thread_attributes_entry& to) {
   const sys::CpuSet cpus = TRY(sys::sched_getaffinity(tid));
   if (!sys::covers(cpus, TRY(online_cpus()))) to.set_cpus(cpus);
@@ -66,6 +77,7 @@ Result<> save_place(pid_t tid, pb::thread_attributes_entry& to) {
   if (io && has_io_priority(*io)) to.set_io_priority(*io);
   const sys::SchedAttrWithBounds attr = TRY(sys::sched_getattr_with_bounds(tid));
   save_deadline(attr, to);
+  if (is_fair(attr.policy) && attr.runtime != usual_slice()) to.set_slice_ns(attr.runtime);
   if (attr.util_min != 0) to.set_util_min(attr.util_min);
   if (attr.util_max != 0) to.set_util_max(attr.util_max);
   return {};
@@ -220,6 +232,15 @@ Result<> append_thread_attributes(parasite::Program& program, const pb::thread_a
   if (from.io_flusher()) append(program, "part of writing back (CAP_SYS_RESOURCE)", kSetIoFlusher, 1);
   append_scheduling_attributes(program, from);
   return {};
+}
+
+void append_slice(parasite::Program& program, const pb::thread_attributes_entry& from, int nice) {
+  if (!from.has_slice_ns()) return;
+  abi::SchedAttr attr;
+  attr.flags = SCHED_FLAG_KEEP_POLICY;  // the nice value cannot be kept without the slice
+  attr.nice = nice;
+  attr.runtime = from.slice_ns();
+  program.call("how long it runs at a time", SYS_sched_setattr, {0, program.value(attr), 0});
 }
 
 void append_process_attributes(parasite::Program& program, const pb::thread_attributes_entry& from,

@@ -41,6 +41,8 @@ void save_attributes(const parasite::Placed& placed, const AttributesAsked& aske
 Result<pb::thread_attributes_entry> own_attributes();
 
 // Run by the thread while it has its privileges.
+// After its policy, which must be an ordinary one, and its nice value are set.
+void append_slice(parasite::Program& program, const pb::thread_attributes_entry& from, int nice);
 [[nodiscard]] Result<> append_thread_attributes(parasite::Program& program, const pb::thread_attributes_entry& from,
                                                 const pb::thread_attributes_entry& own);
 // Run by the leader when nothing is mapped any more.

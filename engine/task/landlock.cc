@@ -6,8 +6,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <vector>
+#include <tuple>
 
 #include "base/format.h"
 #include "parasite/host/helper_thread.h"
@@ -42,13 +43,30 @@ std::vector<parasite::OpRef> append_layers(parasite::Program& program) {
   return layers;
 }
 
+bool worth_asking(const proc::Status& status) {
+  const bool allowed = status.no_new_privs || (status.cap_effective & (std::uint64_t{1} << CAP_SYS_ADMIN));
+  return allowed && status.seccomp == 0;
+}
+
+bool alike(const proc::Status& one, const proc::Status& other) {
+  const auto credentials = [](const proc::Status& of) {
+    return std::tie(of.no_new_privs, of.uid, of.gid, of.cap_inheritable, of.cap_permitted, of.cap_effective, of.cap_bounding);
+  };
+  return credentials(one) == credentials(other);
+}
+
 }  // namespace
 
 bool landlock_here() { return ::syscall(SYS_landlock_create_ruleset, nullptr, 0, kCreateRulesetVersion) > 0; }
 
-bool worth_asking_for_landlock(const proc::Status& status) {
-  const bool allowed = status.no_new_privs || (status.cap_effective & (std::uint64_t{1} << CAP_SYS_ADMIN));
-  return allowed && status.seccomp == 0;
+std::vector<std::size_t> threads_to_ask_for_landlock(std::span<const proc::Status* const> threads) {
+  constexpr std::size_t kFew = 8;
+  std::vector<std::size_t> chosen;
+  for (std::size_t i = 0; i < threads.size(); ++i) {
+    const bool new_kind = std::ranges::none_of(chosen, [&](std::size_t other) { return alike(*threads[i], *threads[other]); });
+    if (worth_asking(*threads[i]) && (new_kind || chosen.size() < kFew)) chosen.push_back(i);
+  }
+  return chosen;
 }
 
 Result<> refuse_landlock(parasite::Keeper& keeper, parasite::HeldProcess& held, const Task& task, std::size_t index) {

@@ -75,6 +75,8 @@ ProcessSettingsAsked ask_process_settings(parasite::Program& program) {
   program.call("ask for child subreaper", SYS_prctl, {PR_GET_CHILD_SUBREAPER, asked.child_subreaper, 0, 0, 0});
   if (sys::membarrier(kGetRegistrations)) {
     asked.registrations = program.call("ask for memory barriers", SYS_membarrier, {kGetRegistrations, 0, 0});
+    // Told also of who registered for one of the other two only, which does not allow it.
+    asked.barriers[0] = program.call("try a memory barrier", SYS_membarrier, {kBarriers[0], 0, 0}, parasite::anything());
   } else {
     for (std::size_t i = 0; i < std::size(kBarriers); ++i)
       asked.barriers[i] = program.call("try a memory barrier", SYS_membarrier, {kBarriers[i], 0, 0},
@@ -93,6 +95,7 @@ void save_process_settings(const parasite::Placed& placed, const ProcessSettings
   std::uint32_t registered = 0;
   if (asked.registrations) {
     registered = static_cast<std::uint32_t>(placed.result(*asked.registrations));
+    if (placed.result(*asked.barriers[0]) == -EPERM) registered &= ~(static_cast<std::uint32_t>(kBarriers[0]) << 1);
   } else {
     // Each REGISTER command is the bit above the command it allows.
     for (std::size_t i = 0; i < std::size(kBarriers); ++i)
@@ -182,10 +185,10 @@ Result<> restore_segments(pid_t tid, const pb::thread_info_x86& from) {
   return {};
 }
 
-void append_late_settings(parasite::Program& program, const pb::mm_entry* mm, const pb::core_entry& from) {
+void append_late_settings(parasite::Program& program, const pb::mm_entry* mm, std::uint32_t death_signal) {
   // 2 ("by the administrator's leave") comes from a set-uid exec and cannot be set: none at all is the safe way.
   if (mm != nullptr && mm->has_dumpable()) set(program, "dumpable", PR_SET_DUMPABLE, mm->dumpable() == 1 ? 1 : 0);
-  set(program, "parent death signal", PR_SET_PDEATHSIG, from.thread_core().pdeath_sig());
+  set(program, "parent death signal", PR_SET_PDEATHSIG, death_signal);
 }
 
 }  // namespace dormouse::engine

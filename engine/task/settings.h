@@ -55,6 +55,6 @@ void append_process_settings(parasite::Program& program, const pb::task_core_ent
 // By the engine, before the registers: the selectors in those must name something. The thread is in a ptrace stop.
 [[nodiscard]] Result<> restore_segments(pid_t tid, const pb::thread_info_x86& from);
 // What a change of credentials resets, and so comes after it.
-void append_late_settings(parasite::Program& program, const pb::mm_entry* mm, const pb::core_entry& from);
+void append_late_settings(parasite::Program& program, const pb::mm_entry* mm, std::uint32_t death_signal);
 
 }  // namespace dormouse::engine

@@ -49,12 +49,11 @@ TEST(SettingsTest, TheRobustListOf32BitCodeIsAnother) {
 
 TEST(SettingsTest, ADumpableOfTwoBecomesNone) {
   pb::mm_entry mm;
-  pb::core_entry core;
   for (const auto& [stored, set] : {std::pair{0, "prctl(4)"}, {1, "prctl(4, 1)"}, {2, "prctl(4)"}}) {
     mm.set_dumpable(stored);
     parasite::Program program;
-    append_late_settings(program, &mm, core);
-    EXPECT_EQ(program.print(), std::string("0: ") + set + "  ; dumpable\n1: prctl(1)  ; parent death signal\n");
+    append_late_settings(program, &mm, 9);
+    EXPECT_EQ(program.print(), std::string("0: ") + set + "  ; dumpable\n1: prctl(1, 9)  ; parent death signal\n");
   }
 }
 

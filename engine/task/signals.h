@@ -6,8 +6,10 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
+#include "engine/task/late_timers.h"
 #include "parasite/host/area.h"
 #include "parasite/host/program.h"
 
@@ -31,6 +33,9 @@ SignalActionsAsked ask_signal_actions(parasite::Program& program);
 void save_signal_actions(const parasite::Placed& placed, SignalActionsAsked asked, bool by_32_bit_code,
                          pb::task_core_entry& to);
 
+// A signal for which there was no room in the queue (RLIMIT_SIGPENDING) still waits, but carries nothing: as the kernel
+// delivers it, from nobody. `pending`: those that wait, bit n-1 for signal n.
+std::vector<siginfo_t> with_unqueued(std::vector<siginfo_t> queue, std::uint64_t pending);
 void save_queue(std::span<const siginfo_t> queue, pb::signal_queue_entry& to);
 void save_alternate_stack(const stack_t& stack, pb::thread_sas_entry& to);
 
@@ -40,8 +45,10 @@ void save_alternate_stack(const stack_t& stack, pb::thread_sas_entry& to);
 
 enum class QueueOf : std::uint8_t { kProcess, kThread };
 // To be run with all signals blocked and after the actions are set: a signal whose action is to be
-// ignored would not be queued, and one that is set to be ignored later would be discarded.
-[[nodiscard]] Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& from, QueueOf of);
+// ignored would not be queued, and one that is set to be ignored later would be discarded. Signals of timers that wait are
+// sent by those timers, which must be there.
+[[nodiscard]] Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& from, QueueOf of,
+                                    const LateTimers& late = {});
 void append_alternate_stack(parasite::Program& program, const pb::thread_sas_entry& from);
 
 }  // namespace dormouse::engine

@@ -61,6 +61,19 @@ TEST(SignalsTest, ActionsOf32BitCodeAreSetAs32BitCodeDoes) {
   EXPECT_EQ(append_signal_actions(none, core).error().kind(), Error::Kind::kCorruptImage);
 }
 
+TEST(SignalsTest, WhatWaitsWithoutAPlaceInTheQueueIsFromNobody) {
+  siginfo_t term{};
+  term.si_signo = SIGTERM, term.si_code = SI_QUEUE;
+  const auto bit = [](int number) { return std::uint64_t{1} << (number - 1); };
+  const auto all = with_unqueued({term, term}, bit(SIGTERM) | bit(SIGHUP) | bit(SIGKILL) | bit(SIGSTOP) | bit(64));
+  ASSERT_EQ(all.size(), 4u);
+  EXPECT_EQ(all[2].si_signo, SIGHUP);
+  EXPECT_EQ(all[2].si_code, SI_USER);
+  EXPECT_EQ(all[2].si_pid, 0);
+  EXPECT_EQ(all[3].si_signo, 64);
+  EXPECT_TRUE(with_unqueued({}, 0).empty());
+}
+
 TEST(SignalsTest, QueuedSignalsAreSentToOneself) {
   pb::signal_queue_entry queue;
   *queue.add_signals() = queued(SIGUSR1);

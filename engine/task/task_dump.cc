@@ -11,9 +11,11 @@
 #include "engine/task/attributes.h"
 #include "engine/task/keyrings.h"
 #include "engine/task/audit.h"
+#include "engine/task/call_dispatch.h"
 #include "engine/task/credentials.h"
 #include "engine/task/landlock.h"
 #include "engine/task/limits.h"
+#include "engine/task/own_objects.h"
 #include "engine/task/registers.h"
 #include "engine/task/restartable.h"
 #include "engine/task/scheduling.h"
@@ -21,9 +23,11 @@
 #include "engine/task/settings.h"
 #include "engine/task/signals.h"
 #include "engine/task/timers.h"
+#include "engine/task/waiting_timers.h"
 #include "images/own_types.h"
 #include "images/schema/attributes.pb.h"
 #include "images/schema/task.pb.h"
+#include "kernel/features.h"
 #include "kernel/file.h"
 #include "kernel/proc/stat.h"
 #include "kernel/process.h"
@@ -64,6 +68,7 @@ struct TaskDump::State {
     ThreadSettingsAsked settings;
     std::optional<parasite::DataRef> robust_list;  // asked for, where it can only be asked for
     pb::thread_attributes_entry attributes;
+    bool shares_directories = true;  // with its process
     AttributesAsked attributes_asked;
     KeyringsAsked keyrings;
   };
@@ -91,6 +96,7 @@ struct TaskDump::State {
   }
   Result<> read_process();
   Result<> read_process_queue();
+  Result<std::vector<siginfo_t>> to_be_delivered(std::vector<siginfo_t> queue, std::uint64_t pending) const;
   Result<> read_audit(pb::task_core_entry& to);
   Result<> write_ended_leader();
   Result<> read_thread(parasite::HeldThread& thread, PerThread& to);
@@ -178,9 +184,20 @@ Result<> TaskDump::State::read_process() {
   return read_process_attributes(task, threads.front().attributes);
 }
 
+// `pending`: as /proc/PID/status tells it.
+Result<std::vector<siginfo_t>> TaskDump::State::to_be_delivered(std::vector<siginfo_t> queue, std::uint64_t pending) const {
+  queue = with_unqueued(without_further_stops(task, std::move(queue)), pending);
+  std::vector<siginfo_t> living = without_deleted_timers(queue, posix_timers);
+  if (living.size() == queue.size()) return queue;
+  const auto features = TRY(sys::Features::make(context.options.without));
+  // Asked instead: it came later (6.15), and shows in no other way.
+  return features.has(sys::Feature::kTimerRestoreIds) ? living : queue;
+}
+
 Result<> TaskDump::State::read_process_queue() {
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
-  save_queue(without_further_stops(task, queue), *threads.front().core.mutable_tc()->mutable_signals_s());
+  save_queue(TRY(to_be_delivered(queue, threads.front().status.shared_pending)),
+             *threads.front().core.mutable_tc()->mutable_signals_s());
   return {};
 }
 
@@ -215,6 +232,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
     if (label) to.label = label_of(*label);
   }
   TRY(save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.core.mutable_thread_info()));
+  if (const auto word = parasite::continuation(thread.context().regs)) to.attributes.set_continuation(*word);
   const abi::SchedAttr scheduling = TRY(sys::sched_getattr(tid));
   save_scheduling(scheduling, TRY(sys::nice_of(tid)), core);
   if (!held.runs_32_bit_code()) {
@@ -223,7 +241,10 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
     core.set_futex_rla_len(static_cast<std::uint32_t>(robust.length));
   }
   // The leader's is with what the process has in common.
-  if (tid != task.agent()) core.set_blk_sigset(thread.context().signal_mask);
+  if (tid != task.agent()) {
+    core.set_blk_sigset(thread.context().signal_mask);
+    to.shares_directories = !TRY(has_own_directories(context, task, *known, to.status));
+  }
   to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
   return read_thread_attributes(task, tid, to.attributes);
 }
@@ -231,7 +252,8 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
 Result<> TaskDump::State::read_traced(parasite::HeldThread& thread, PerThread& to) {
   pb::thread_core_entry& core = *to.core.mutable_thread_core();
   const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(to.tid, false));
-  save_queue(without_further_stops(task, queue), *core.mutable_signals_p());
+  save_queue(TRY(to_be_delivered(queue, to.status.pending)), *core.mutable_signals_p());
+  TRY_OR(refuse_call_dispatch(to.tid), std::move(e).object(format("system calls of thread {}", to.ns_tid)));
   TRY(read_restartable(thread, to.core));
   seccomp.push_back(TRY(read_seccomp(to.tid, to.status.seccomp)));
   if (to.status.seccomp != 0) held.set_confined();
@@ -305,19 +327,45 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   return {};
 }
 
+Result<> TaskDump::count_overruns(parasite::Keeper& keeper) {
+  pb::task_core_entry& process = *state_->threads.front().core.mutable_tc();
+  if (process.timers().posix_size() == 0) return {};
+  SignalQueues queues{process.mutable_signals_s()};
+  for (State::PerThread& thread : state_->threads)
+    queues.push_back(thread.core.mutable_thread_core()->mutable_signals_p());
+  TRY_OR(engine::count_overruns(keeper, state_->held, queues, process.timers()),
+         std::move(e).owner(state_->task.name()));
+  return {};
+}
+
 Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
   if (state_->own_segments)
     return fail(Error::unsupported("they are its own (modify_ldt)").object("segments").owner(state_->task.name())
                     .remedy("the image format has no place for them"));
-  // One thread is asked: threads inherit the domain of who made them, and asking all would take longer than all the
-  // rest.
-  if (!landlock_here() || state_->threads.empty() || !state_->held.can_be_helped() ||
-      !worth_asking_for_landlock(state_->threads.front().status))
-    return {};
-  state_->held.area().rewind();
-  TRY(refuse_landlock(keeper, state_->held, state_->task, 0));
+  if (!landlock_here() || !state_->held.can_be_helped()) return {};
+  std::vector<const proc::Status*> all;
+  for (const State::PerThread& thread : state_->threads) all.push_back(&thread.status);
+  for (const std::size_t index : threads_to_ask_for_landlock(all)) {
+    state_->held.area().rewind();
+    TRY(refuse_landlock(keeper, state_->held, state_->task, index));
+  }
   state_->held.area().rewind();
   return {};
+}
+
+std::vector<std::size_t> TaskDump::threads_with_own_directories() const {
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i < state_->threads.size(); ++i)
+    if (!state_->threads[i].shares_directories) found.push_back(i);
+  return found;
+}
+
+void TaskDump::set_directories(std::size_t index, std::uint32_t cwd_id, std::uint32_t root_id) {
+  State::PerThread& thread = state_->threads[index];
+  pb::own_directories_entry& directories = *thread.attributes.mutable_directories();
+  directories.set_cwd_id(cwd_id);
+  directories.set_root_id(root_id);
+  directories.set_umask(thread.status.umask);
 }
 
 void TaskDump::set_cgroup_set(std::size_t thread, std::uint32_t id) {
@@ -362,6 +410,9 @@ Result<> write_zombie_core(DumpContext& context, const Task& task) {
   process.set_flags(0);
   process.set_blk_sigset(0);
   process.set_comm(task.comm);
+  // Only a process that really writes one gets the mark.
+  if (WCOREDUMP(task.exit_code))
+    context.log.warn("{} has ended and left a core file: its parent will not be told of the core file after a restore", task.name());
   return context.out.write(images::kCore, static_cast<std::uint64_t>(task.ns_pid), core);
 }
 

@@ -45,8 +45,15 @@ class TaskDump {
   // After they ran: takes the answers out of thread `index`'s placed program.
   [[nodiscard]] Result<> take(std::size_t thread, const parasite::Placed& placed);
 
+  // After take(): what a signal of a timer tells only when it is delivered.
+  [[nodiscard]] Result<> count_overruns(parasite::Keeper& keeper);
   // After take(): kUnsupported if a thread is restricted in a way that the kernel does not tell.
   [[nodiscard]] Result<> refuse_restrictions(parasite::Keeper& keeper);
+
+  // Those that do not share their process's working directory, root and umask; after read_files(). Where their
+  // directories are in files.img has to be said before write_process().
+  std::vector<std::size_t> threads_with_own_directories() const;
+  void set_directories(std::size_t thread, std::uint32_t cwd_id, std::uint32_t root_id);
 
   // The cg_set_entry of cgroup.img that the thread belongs to; before write().
   void set_cgroup_set(std::size_t thread, std::uint32_t id);

@@ -41,12 +41,24 @@ Result<> append_identity(parasite::Program& program, const RestoreContext& conte
   return append_credentials(program, creds, here, label);
 }
 
-// Null in images of the reference. `core`: of one of its threads.
-const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
-  std::uint32_t tid = task.tree.pid();
+// It would be sent at once to a root task whose parent, the engine, is about to end.
+std::uint32_t death_signal(const RestoreContext& context, const ImageTask& task, const pb::thread_core_entry& thread) {
+  if (thread.pdeath_sig() == 0 || task.tree.ppid() != 0 || !context.options.parent_ends) return thread.pdeath_sig();
+  context.log.warn("{} is not told any more ({}) when its parent ends: that would be now", name_of(task),
+                   signal_name(static_cast<int>(thread.pdeath_sig())));
+  return 0;
+}
+
+// `core`: of one of its threads.
+std::uint32_t tid_of(const ImageTask& task, const pb::core_entry& core) {
   for (const auto& [number, one] : task.thread_cores)
-    if (&one == &core) tid = number;
-  const auto found = task.attributes.find(tid);
+    if (&one == &core) return number;
+  return task.tree.pid();
+}
+
+// Null in images of the reference.
+const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
+  const auto found = task.attributes.find(tid_of(task, core));
   return found == task.attributes.end() ? nullptr : &found->second;
 }
 
@@ -59,6 +71,12 @@ Result<Inherited> Inherited::of_engine() {
   return all;
 }
 
+std::vector<const pb::core_entry*> cores_of(const ImageTask& task) {
+  std::vector<const pb::core_entry*> cores{&task.core};
+  for (const auto& [tid, core] : task.thread_cores) cores.push_back(&core);
+  return cores;
+}
+
 Result<> append_process_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task) {
   const pb::task_core_entry& core = task.core.tc();
   const auto append = [&]() -> Result<> {
@@ -69,14 +87,25 @@ Result<> append_process_state(parasite::Program& program, const RestoreContext& 
     }
     append_process_settings(program, core, task.mm && task.mm->thp_disabled());
     append_memory_attributes(program, task.memory_attributes);
-    return append_queue(program, core.signals_s(), QueueOf::kProcess);
+    return {};
+  };
+  TRY_OR(append(), std::move(e).owner(name_of(task)));
+  return {};
+}
+
+Result<> append_queued_signals(parasite::Program& program, const ImageTask& task, const pb::core_entry& core,
+                               const LateTimers& late) {
+  const auto append = [&]() -> Result<> {
+    if (!late.empty()) append_overruns(program, task.core.tc().timers(), late, tid_of(task, core), core.has_tc());
+    if (core.has_tc()) TRY(append_queue(program, core.tc().signals_s(), QueueOf::kProcess, late));
+    return append_queue(program, core.thread_core().signals_p(), QueueOf::kThread, late);
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));
   return {};
 }
 
 Result<> append_thread_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task,
-                             const pb::core_entry& core, const Inherited& inherited) {
+                             const pb::core_entry& core, const Inherited& inherited, const LateTimers& late) {
   const pb::thread_core_entry& thread = core.thread_core();
   const auto append = [&]() -> Result<> {
     TRY(append_thread_settings(program, task.core.tc(), core));
@@ -84,17 +113,17 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
     append_scheduling(program, thread);
     if (const pb::thread_attributes_entry* attributes = attributes_of(task, core)) {
       TRY(append_thread_attributes(program, *attributes, inherited.attributes));
+      append_slice(program, *attributes, thread.sched_nice());
       if (core.has_tc()) append_process_attributes(program, *attributes, inherited.attributes);
     }
     if (thread.has_sas()) append_alternate_stack(program, thread.sas());
     if (thread.has_rseq_entry()) append_restartable(program, thread.rseq_entry());
-    TRY(append_queue(program, thread.signals_p(), QueueOf::kThread));
     // From here on privileges go away.
     TRY(append_seccomp(program, thread, context.image.seccomp ? &*context.image.seccomp : nullptr));
     TRY(append_identity(program, context, thread.creds()));
-    append_late_settings(program, task.mm ? &*task.mm : nullptr, core);
+    append_late_settings(program, task.mm ? &*task.mm : nullptr, death_signal(context, task, thread));
     // Only the leader's core has the process's part. Timers run from here: nothing is left to be done in the task.
-    if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers()));
+    if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers(), late));
     return {};
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));

@@ -226,12 +226,19 @@ class TaskStateTest : public testing::Test {
     parasite::Batch first(*keeper_);
     TRY(first.add(held, held.leader(), process));
     TRY(first.run());
+    held.area().rewind();
+    std::vector<parasite::Program> queues(held.threads().size()), programs(held.threads().size());
+    parasite::Batch sending(*keeper_);
+    for (std::size_t i = 0; i < queues.size(); ++i) {
+      TRY(append_queued_signals(queues[i], imaged, i == 0 ? saved.leader : saved.thread, {}));
+      TRY(sending.add(held, *held.threads()[i], queues[i]));
+    }
+    TRY(sending.run());
     TRY(apply_from_outside(context, imaged, pid, inherited));
     held.area().rewind();
-    std::vector<parasite::Program> programs(held.threads().size());
     parasite::Batch second(*keeper_);
     for (std::size_t i = 0; i < programs.size(); ++i) {
-      TRY(append_thread_state(programs[i], context, imaged, i == 0 ? saved.leader : saved.thread, inherited));
+      TRY(append_thread_state(programs[i], context, imaged, i == 0 ? saved.leader : saved.thread, inherited, {}));
       TRY(second.add(held, *held.threads()[i], programs[i]));
     }
     TRY(second.run());

@@ -42,6 +42,20 @@ TEST(TaskTimersTest, NothingRunningNothingToDo) {
   EXPECT_TRUE(program.empty());
 }
 
+TEST(TaskTimersTest, WhatADeletedTimerSentIsLeftOut) {
+  const auto sent = [](int code, int timer) {
+    siginfo_t info{};
+    info.si_signo = SIGALRM, info.si_code = code, info.si_timerid = timer;
+    return info;
+  };
+  proc::PosixTimer timer;
+  timer.id = 3;
+  const auto left = without_deleted_timers({sent(SI_TIMER, 2), sent(SI_TIMER, 3), sent(SI_QUEUE, 2)}, {&timer, 1});
+  ASSERT_EQ(left.size(), 2u);
+  EXPECT_EQ(left[0].si_timerid, 3);
+  EXPECT_EQ(left[1].si_code, SI_QUEUE);
+}
+
 TEST(TaskTimersTest, IdsAreChosenWhereTheKernelLetsOne) {
   pb::task_timers_entry timers = no_timers();
   add_timer(timers, 100000);

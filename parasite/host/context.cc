@@ -140,6 +140,32 @@ std::uint64_t restart_number(const user_regs_struct& regs) {
   return runs_32_bit_code(regs) ? 0 : SYS_restart_syscall;
 }
 
+std::optional<std::int32_t> continuation(const user_regs_struct& regs) {
+  if (static_cast<std::int32_t>(regs.orig_rax) < 0) return std::nullopt;
+  switch (const auto result = static_cast<std::int32_t>(regs.rax)) {
+    case kRestartSys:
+    case kRestartNoIntr:
+    case kRestartNoHand:
+      return result;
+    case kRestartBlock:
+      if (regs.orig_rax == restart_number(regs)) return std::nullopt;
+      return kRestartNoHand;  // the block is lost, and a handler means EINTR in both cases
+    default:
+      return std::nullopt;
+  }
+}
+
+bool continue_call(user_regs_struct& regs, std::uint64_t number, std::int32_t continuation) {
+  constexpr std::uint64_t kMostCalls = 4096;
+  const bool known = continuation == kRestartSys || continuation == kRestartNoIntr || continuation == kRestartNoHand;
+  if (!known || number > kMostCalls || regs.rax != number) return false;
+  regs.rip += 2;
+  regs.orig_rax = number;
+  regs.rax = static_cast<std::uint64_t>(std::int64_t{continuation});
+  if (runs_32_bit_code(regs)) regs.rax &= 0xffff'ffff;
+  return true;
+}
+
 user_regs_struct resumable(const user_regs_struct& regs) {
   user_regs_struct out = regs;
   // Numbers and results are 32 bits wide, which 32-bit code has not always extended.

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
@@ -37,6 +38,13 @@ Result<Context> capture(pid_t tid);
 // it (a signal frame, a restored image): system calls that were interrupted are issued again; a timeout
 // that only the kernel's restart block could continue starts anew.
 user_regs_struct resumable(const user_regs_struct& regs);
+
+// How the kernel would go on with the call that resumable() issues again, as it puts it: ERESTARTSYS (-512),
+// ERESTARTNOINTR or ERESTARTNOHAND. It decides whether a signal that waits ends the call with EINTR. None: not in such a call.
+std::optional<std::int32_t> continuation(const user_regs_struct& regs);
+// The other way round, for a thread in a ptrace stop: as if it were in call `number` still, which `regs` (from resumable())
+// are about to issue. False: they are not, or the word is not one of those.
+bool continue_call(user_regs_struct& regs, std::uint64_t number, std::int32_t continuation);
 // The number of restart_syscall, with which the kernel continues a call that it knows how to continue.
 std::uint64_t restart_number(const user_regs_struct& regs);
 

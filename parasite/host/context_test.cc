@@ -57,5 +57,40 @@ TEST(Context, CallsOf32BitCodeHaveNumbersAndArgumentsOfTheirOwn) {
   EXPECT_EQ(result_of(epoll), static_cast<std::uint32_t>(-EINTR));
 }
 
+TEST(ContinuationTest, ACallThatIsIssuedAgainCanBeMadeOneThatGoesOn) {
+  user_regs_struct regs{};
+  regs.cs = kCode64;
+  regs.orig_rax = SYS_pause, regs.rip = 0x1002;
+  regs.rax = static_cast<std::uint64_t>(std::int64_t{-514});
+  ASSERT_EQ(continuation(regs), -514);
+  user_regs_struct again = resumable(regs);
+  EXPECT_EQ(again.rip, 0x1000u);
+  ASSERT_TRUE(continue_call(again, SYS_pause, -514));
+  EXPECT_EQ(again.rip, regs.rip);
+  EXPECT_EQ(again.rax, regs.rax);
+  EXPECT_EQ(again.orig_rax, regs.orig_rax);
+}
+
+TEST(ContinuationTest, WhatWasLeftOfATimeoutIsLostAndTheCallBeginsAnew) {
+  user_regs_struct regs{};
+  regs.cs = kCode64;
+  regs.orig_rax = SYS_nanosleep, regs.rax = static_cast<std::uint64_t>(std::int64_t{-516});
+  EXPECT_EQ(continuation(regs), -514);
+  regs.orig_rax = SYS_restart_syscall;
+  EXPECT_EQ(continuation(regs), std::nullopt);
+}
+
+TEST(ContinuationTest, NoCallNoContinuation) {
+  user_regs_struct regs{};
+  regs.cs = kCode64;
+  regs.orig_rax = ~0ull, regs.rax = static_cast<std::uint64_t>(std::int64_t{-514});
+  EXPECT_EQ(continuation(regs), std::nullopt);
+  regs.orig_rax = SYS_read, regs.rax = 5;
+  EXPECT_EQ(continuation(regs), std::nullopt);
+  regs.rax = SYS_read;
+  EXPECT_FALSE(continue_call(regs, SYS_pause, -514));
+  EXPECT_FALSE(continue_call(regs, SYS_read, -4));
+}
+
 }  // namespace
 }  // namespace dormouse::parasite

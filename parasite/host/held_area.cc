@@ -84,6 +84,18 @@ Result<> HeldProcess::part_area(std::uint64_t stack) {
   return {};
 }
 
+namespace {
+
+Error no_room(Error error, std::size_t size) {
+  const bool at_a_limit = error.is_kernel(ENOMEM) || error.is_kernel(EAGAIN);
+  Error told = std::move(error).during("mapping the shared area");
+  if (!at_a_limit) return told;
+  return std::move(told).object(format("room for {} bytes", size))
+      .remedy("it is at a limit: raise its RLIMIT_AS, RLIMIT_MEMLOCK after mlockall(), or vm.max_map_count");
+}
+
+}  // namespace
+
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
@@ -101,7 +113,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
     stack = undo.address;
   }
   bool writable = true;
-  area_address_ = TRY_OR(map_shared(wanted, size, stack, writable), std::move(e).during("mapping the shared area"));
+  area_address_ = TRY_OR(map_shared(wanted, size, stack, writable), no_room(std::move(e), size));
   area_size_ = size;
   const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
   const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));

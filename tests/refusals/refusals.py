@@ -75,6 +75,26 @@ def test_landlock(scratch):
     return _unsupported(scratch, "landlock", ("Landlock", "thread "))
 
 
+def test_landlock_of_a_thread(scratch):
+    return _unsupported(scratch, "landlock_of_a_thread", ("Landlock", "thread "))
+
+
+def test_call_dispatch(scratch):
+    return _unsupported(scratch, "call_dispatch", ("system calls of thread ", "PR_SET_SYSCALL_USER_DISPATCH"))
+
+
+def test_thread_with_own_descriptors(scratch):
+    return _unsupported(scratch, "thread_with_own_descriptors", ("descriptors of thread ", "does not share them"))
+
+
+def test_thread_with_own_namespace(scratch):
+    return _unsupported(scratch, "thread_with_own_namespace", ("uts namespaces of thread ", "does not share them"))
+
+
+def test_no_room(scratch):
+    return _unsupported(scratch, "no_room", ("room for ", "bytes", "RLIMIT_AS"))
+
+
 def test_timer_of_a_thread(scratch):
     return _unsupported(scratch, "timer_of_a_thread", ("CPU time of one thread", "timer 0"))
 
@@ -130,7 +150,15 @@ def test_secret_memory(scratch):
 
 
 def test_uprobe(scratch):
-    return _unsupported(scratch, "uprobe", ("mapping", "[uprobes]", "uprobe"))
+    """A process that a uprobe has been in is refused, unless that is allowed, on both sides."""
+    man = start(refused("uprobe"), scratch / "victim")
+    if man.verdict():
+        return man.verdict()
+    images = scratch / "images"
+    dump_is_refused(man, images, ("mapping", "[uprobes]", "uprobe", "--allow-uprobes"))
+    dump(man, images, "--allow-uprobes")
+    restore_is_refused(man, images, ("inventory.img", "--allow-uprobes"), owner=False)
+    return restore_and_pass(man, images, "--allow-uprobes")
 
 
 def test_keys_of_a_process(scratch):

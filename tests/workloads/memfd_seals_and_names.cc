@@ -47,6 +47,11 @@ WORKLOAD("memfds keep names, modes, seals of every kind, and sizes that are no w
   MUST(fchmod(sealable, 0640));
   const int data = make("data", MFD_NOEXEC_SEAL, 100, 4);
   MUST(fcntl(data, F_ADD_SEALS, F_SEAL_SHRINK));
+  // What may be executed, sealed so, cannot be written either (Linux 6.3; before, there is no such seal).
+  const int program = make("program", MFD_ALLOW_SEALING | MFD_EXEC, 200, 6);
+  MUST(fchmod(program, 0755));
+  const bool sealed = fcntl(program, F_ADD_SEALS, kSealExec) == 0;
+  const int seals_of_program = MUST(fcntl(program, F_GET_SEALS));
   // Who had it mapped for writing before may still write.
   const int future = make("future", MFD_ALLOW_SEALING | MFD_EXEC, 4096, 5);
   auto* memory = static_cast<char*>(MUST(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, future, 0)));
@@ -57,6 +62,8 @@ WORKLOAD("memfds keep names, modes, seals of every kind, and sizes that are no w
   expect(none, "two words (deleted)", F_SEAL_SEAL, 4097, 0777, 2);
   expect(sealable, longest, 0, 5000, 0640, 3);
   expect(data, "data", kSealExec | F_SEAL_SHRINK, 100, 0666, 4);
+  expect(program, "program", seals_of_program, 200, 0755, 6);
+  if (sealed) CHECK_EQ(seals_of_program & (kSealExec | F_SEAL_WRITE), kSealExec | F_SEAL_WRITE);
   expect(future, "future", kSealFutureWrite, 4096, 0777, 5);
   expect(empty, "empty", 0, 0, 0777, 0);
   CHECK(pwrite(all, "x", 1, 0) == -1 && errno == EPERM);
