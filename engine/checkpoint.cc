@@ -5,7 +5,11 @@
 #include <fcntl.h>
 #include <sched.h>
 
+#include <algorithm>
+#include <functional>
+#include <initializer_list>
 #include <optional>
+#include <span>
 
 #include "base/defer.h"
 #include "base/format.h"
@@ -57,6 +61,7 @@ class Checkpoint {
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_fs(Subject& subject);
+  void each_after_a_look(std::initializer_list<const char*> links, const std::function<void(Subject&)>& step);
   [[nodiscard]] Result<> save_tasks();
   [[nodiscard]] Result<> save_memory();
   [[nodiscard]] Result<> seal();
@@ -173,11 +178,13 @@ Result<> Checkpoint::describe_surroundings() {
   check_session();
   mounts_ = TRY(MountTable::of(TRY(stopped_->dirs[0]->read("mountinfo"))));
   files_.emplace(TRY(FilesDump::begin(*context_, *mounts_)));
+  std::vector<const Task*> with_table;
   for (Subject& subject : subjects_->all())
-    if (subject.task.owns_files) blockers_.note(files_->save_table(subject.task));
+    if (subject.task.owns_files) with_table.push_back(&subject.task);
+  blockers_.note(files_->save_tables(with_table));
   blockers_.note(files_->save_in_flight());
   for (Subject& subject : subjects_->all()) blockers_.note(subject.space.save_memory_files(subject.task, *files_));
-  for (Subject& subject : subjects_->all()) blockers_.note(subject.space.save_files(subject.task, *files_));
+  each_after_a_look({"exe"}, [&](Subject& subject) { blockers_.note(subject.space.save_files(subject.task, *files_)); });
   TRY(namespaces_->save(*context_));
   for (Subject& subject : subjects_->all())
     check_attachments(*context_, subject.task, subject.space.vmas(), namespaces_->own() & CLONE_NEWIPC,
@@ -185,6 +192,19 @@ Result<> Checkpoint::describe_surroundings() {
   if (namespaces_->own() & CLONE_NEWNS)
     blockers_.note(save_mounts(*context_, root, *mounts_, namespaces_->ids_of(root).mnt));
   return begin_cgroups();
+}
+
+// What these links of the tasks lead to is looked at many at a time, each just before it is needed.
+void Checkpoint::each_after_a_look(std::initializer_list<const char*> links, const std::function<void(Subject&)>& step) {
+  constexpr std::size_t kAtOnce = 64;
+  const std::span<Subject> all = subjects_->all();
+  for (std::size_t from = 0; from < all.size(); from += kAtOnce) {
+    const auto some = all.subspan(from, std::min(kAtOnce, all.size() - from));
+    std::vector<const Task*> tasks;
+    for (const Subject& subject : some) tasks.push_back(&subject.task);
+    for (const char* link : links) files_->look_ahead(tasks, link, O_RDONLY);
+    for (Subject& subject : some) step(subject);
+  }
 }
 
 Result<> Checkpoint::begin_cgroups() {
@@ -215,14 +235,18 @@ Result<> Checkpoint::save_fs(Subject& subject) {
   pb::fs_entry fs;
   fs.set_cwd_id(TRY(files_->save_path(task, "cwd", O_RDONLY)));
   fs.set_root_id(TRY(files_->save_path(task, "root", O_RDONLY)));
-  fs.set_umask(TRY(subject.dir.status()).umask);
+  fs.set_umask(task.umask);
   return out_->write(images::kFs, task.ns_pid, fs);
 }
 
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree(*context_));
   TRY(subjects_->find_cgroups(*cgroups_));
-  for (Subject& subject : subjects_->all()) TRY(save_fs(subject));
+  Result<> saved;
+  each_after_a_look({"cwd", "root"}, [&](Subject& subject) {
+    if (saved) saved = save_fs(subject);
+  });
+  TRY(std::move(saved));
   TRY(subjects_->write());
   for (const auto& task : stopped_->tree.tasks)
     if (!task->alive()) TRY(write_zombie_core(*context_, *task));

@@ -201,11 +201,10 @@ Result<> TreeStopper::look_through(std::size_t index, pid_t tid) {
 // Numbers as the root task's pid namespace shows them.
 Result<> TreeStopper::describe() {
   const auto root = TRY(stopped_.dirs[0]->status());
-  for (std::size_t i = 0; i < stopped_.tree.tasks.size(); ++i) TRY(describe(i, root.ns_pid.size() - 1));
-  return {};
+  return in_parallel(stopped_.tree.tasks.size(), [&](std::size_t i) { return describe(i, root.ns_pid.size() - 1); });
 }
 
-// `level`: the root's pid namespace, counted from the engine's.
+// `level`: the root's pid namespace, counted from the engine's. Touches nothing but what is that task's.
 Result<> TreeStopper::describe(std::size_t index, std::size_t level) {
   Task& task = *stopped_.tree.tasks[index];
   const auto status = TRY_OR(stopped_.dirs[index]->status(), std::move(e).owner(task.name()));
@@ -217,6 +216,7 @@ Result<> TreeStopper::describe(std::size_t index, std::size_t level) {
   task.ns_pgid = status.ns_pgid[level];
   task.ns_sid = status.ns_sid[level];
   task.comm = status.name;
+  task.umask = status.umask;
   const auto stat = TRY_OR(stopped_.dirs[index]->stat(), std::move(e).owner(task.name()));
   task.exit_signal = stat.exit_signal;
   task.leader_exit_code = stat.exit_code;

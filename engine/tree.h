@@ -30,6 +30,7 @@ struct Task {
   int exit_code = 0;  // zombies: wait status as in /proc/PID/stat field 52
   int exit_signal = 17;  // what its parent gets when it ends: SIGCHLD, unless clone() was told otherwise; 0: nothing
   std::string comm;
+  std::uint32_t umask = 0;
   // The leader has ended while other threads go on: it is a zombie that nobody can collect, and the process is
   // looked at through the first of the others.
   bool leader_ended = false;

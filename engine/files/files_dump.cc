@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include "base/parallel.h"
 #include "base/text.h"
 #include "engine/files/file_locks.h"
 #include "engine/files/identity.h"
@@ -63,9 +64,7 @@ struct FilesDump::State {
   MemfdFile& memfds() const { return static_cast<MemfdFile&>(*kind_of_type(kinds, pb::MEMFD)); }
   // Saves the open file behind a descriptor unless that is done; the record says which one it is.
   Result<> save_descriptor(const OpenFile& file, pb::fdinfo_entry& record);
-  Result<> save_number(const Task& task, int number, pb::fdinfo_entry& record) {
-    return save_descriptor(TRY(examine_descriptor(task, number)), record);
-  }
+  std::map<std::pair<const Task*, std::string>, OpenFile> seen_ahead = {};
   Result<std::uint32_t> save_carried(Fd descriptor, const Task& task);
 };
 
@@ -119,16 +118,53 @@ Result<FilesDump> FilesDump::begin(DumpContext& context, const MountTable& mount
   return FilesDump(std::move(state));
 }
 
-Result<> FilesDump::save_table(const Task& task) {
-  const auto numbers = TRY_OR(descriptor_numbers(task), std::move(e).owner(task.name()));
-  images::Writer writer = TRY(state_->context.out.create(images::kFdinfo, task.files_id));
-  for (const int number : numbers) {
-    pb::fdinfo_entry record;
-    auto saved = state_->save_number(task, number, record);
-    if (!state_->context.blockers.note(std::move(saved))) continue;
-    TRY(writer.append(record));
+namespace {
+
+struct TableEntry {
+  const Task* task;
+  int number;
+};
+
+// The tables of all these tasks one after the other.
+Result<std::vector<TableEntry>> entries_of(std::span<const Task* const> tasks) {
+  std::vector<std::vector<int>> numbers(tasks.size());
+  TRY(in_parallel(tasks.size(), [&](std::size_t i) -> Result<> {
+    numbers[i] = TRY_OR(descriptor_numbers(*tasks[i]), std::move(e).owner(tasks[i]->name()));
+    return {};
+  }));
+  std::vector<TableEntry> entries;
+  for (std::size_t i = 0; i < tasks.size(); ++i)
+    for (const int number : numbers[i]) entries.push_back({tasks[i], number});
+  return entries;
+}
+
+}  // namespace
+
+// They are looked at several at a time, and saved one after the other: so they get their ids.
+Result<> FilesDump::save_tables(std::span<const Task* const> tasks) {
+  constexpr std::size_t kAtOnce = 128;  // each costs a descriptor
+  const std::vector<TableEntry> entries = TRY(entries_of(tasks));
+  const Task* of = nullptr;
+  std::optional<images::Writer> writer;
+  for (std::size_t from = 0; from < entries.size(); from += kAtOnce) {
+    const auto some = std::span(entries).subspan(from, std::min(kAtOnce, entries.size() - from));
+    std::vector<Result<OpenFile>> files(some.size());
+    TRY(in_parallel(some.size(), [&](std::size_t i) -> Result<> {
+      files[i] = examine_descriptor(*some[i].task, some[i].number);
+      return {};
+    }));
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      if (some[i].task != of) {
+        if (writer) TRY(writer->finish());
+        of = some[i].task;
+        writer = TRY(state_->context.out.create(images::kFdinfo, of->files_id));
+      }
+      pb::fdinfo_entry record;
+      auto saved = files[i] ? state_->save_descriptor(*files[i], record) : fail(std::move(files[i]).error());
+      if (state_->context.blockers.note(std::move(saved))) TRY(writer->append(record));
+    }
   }
-  return writer.finish();
+  return writer ? writer->finish() : Result<>{};
 }
 
 Result<std::uint32_t> FilesDump::save_mapped(const Task& task, const proc::Vma& vma, int open_flags) {
@@ -142,9 +178,20 @@ Result<std::uint32_t> FilesDump::save_mapped(const Task& task, const proc::Vma& 
 }
 
 Result<std::uint32_t> FilesDump::save_path(const Task& task, const std::string& proc_link, int open_flags) {
-  OpenFile file = TRY(examine_link(task, proc_link, open_flags));
+  const auto seen = state_->seen_ahead.extract({&task, proc_link});
+  OpenFile file = seen ? std::move(seen.mapped()) : TRY(examine_link(task, proc_link, open_flags));
   file.executed = proc_link == "exe";
   return state_->save_examined(file);
+}
+
+void FilesDump::look_ahead(std::span<const Task* const> tasks, const std::string& proc_link, int open_flags) {
+  std::vector<Result<OpenFile>> files(tasks.size());
+  (void)in_parallel(tasks.size(), [&](std::size_t i) -> Result<> {
+    files[i] = examine_link(*tasks[i], proc_link, open_flags);
+    return {};
+  });
+  for (std::size_t i = 0; i < tasks.size(); ++i)
+    if (files[i]) state_->seen_ahead.insert_or_assign({tasks[i], proc_link}, *std::move(files[i]));
 }
 
 Result<std::uint32_t> FilesDump::State::save_examined(const OpenFile& file) {

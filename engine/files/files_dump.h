@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,9 @@ class FilesDump {
   FilesDump(FilesDump&&) noexcept;
   ~FilesDump();
 
-  // Every descriptor of `task`, taken with pidfd_getfd. Descriptors that cannot be saved are added to
-  // the context's blockers, and the rest is still examined. The task must be stopped.
-  [[nodiscard]] Result<> save_table(const Task& task);
+  // Every descriptor of each task, taken with pidfd_getfd. Descriptors that cannot be saved are added to
+  // the context's blockers, and the rest is still examined. The tasks must be stopped.
+  [[nodiscard]] Result<> save_tables(std::span<const Task* const> tasks);
 
   // After the last table: what is in no table, but on its way inside of sockets; then the locks of all files.
   [[nodiscard]] Result<> save_in_flight();
@@ -36,6 +37,9 @@ class FilesDump {
   // O_PATH-like entries for directories are saved as O_RDONLY|O_DIRECTORY regular entries like the
   // reference does.
   Result<std::uint32_t> save_path(const Task& task, const std::string& proc_link, int open_flags);
+  // Looks at that link of all these tasks at once, which the next save_path() of each then needs not. Each costs a
+  // descriptor until then. Failures are left to save_path().
+  void look_ahead(std::span<const Task* const> tasks, const std::string& proc_link, int open_flags);
   // The same of a mapped file, as /proc/PID/maps tells it: asked for once for all that map a file under the same name.
   Result<std::uint32_t> save_mapped(const Task& task, const proc::Vma& vma, int open_flags);
 

@@ -129,7 +129,9 @@ class LiveTable : public testing::Test {
     mounts_ = std::make_unique<MountTable>(
         must(MountTable::of(must(sys::read_file(AT_FDCWD, "/proc/self/mountinfo")))));
     files_ = std::make_unique<FilesDump>(must(FilesDump::begin(*context_, *mounts_)));
-    for (const auto& each : tree_.tasks) must(files_->save_table(*each));
+    std::vector<const Task*> tasks;
+    for (const auto& each : tree_.tasks) tasks.push_back(each.get());
+    must(files_->save_tables(tasks));
     before_finish();
     blockers_->note(files_->save_in_flight());
     must(files_->finish());

@@ -27,6 +27,7 @@ static_assert(std::atomic<std::uint32_t>::is_always_lock_free);
 void on_child_event(int) { child_events.fetch_add(1, std::memory_order_release); }
 
 constexpr int kSpins = 4000;
+constexpr std::chrono::milliseconds kSoon{1};
 constexpr std::size_t kCellsPerList = 2048;  // ROBUST_LIST_LIMIT, include/linux/futex.h
 constexpr std::uint32_t kNoOwner = ~std::uint32_t{0};
 
@@ -202,17 +203,19 @@ Result<> Keeper::go_on_after_fault(pid_t tid) {
   return sys::ptrace::cont(tid);
 }
 
+// Others are looked at only if this one takes its time: to look for any of them is to look through all.
 Result<Stop> Keeper::wait_stop(pid_t tid, Deadline deadline) {
-  for (;;) {
+  for (bool late = false;; late = true) {
     const std::uint32_t events = child_events.load(std::memory_order_acquire);
-    if (!stops_.contains(tid) && !dead_.contains(tid) && !collect_of(tid) && events != collected_) collect();
+    if (!stops_.contains(tid) && !dead_.contains(tid) && !collect_of(tid) && late && events != collected_) collect();
     if (const auto found = stops_.find(tid); found != stops_.end()) {
       const Stop stop = found->second;
       stops_.erase(found);
       return stop;
     }
     if (dead_.contains(tid)) return fail(Error::task_died(format("thread {} ended", tid)));
-    if (Result<> slept = sleep(nullptr, 0, events, deadline); !slept)
+    Result<> slept = sleep(nullptr, 0, events, late ? deadline : std::min(deadline, within(kSoon)));
+    if (!slept && (late || !slept.error().is_kernel(ETIMEDOUT)))
       return fail(std::move(slept).error().during(format("waiting for thread {} to stop", tid)));
   }
 }
