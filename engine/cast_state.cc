@@ -29,10 +29,15 @@ Result<> Cast::install_files() {
   watches_ = epoll_watches(context_.image);
   TRY(take_terminals());
   TRY(open_files_about_descriptors());
+  parasite::Pipeline pipeline(*yard_);
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive() || (actor.family->owns & CLONE_FILES)) continue;
+    TRY(install_files(actor, pipeline));
+    TRY(pipeline.finish());  // others may share that table
+  }
   for (Actor& actor : actors_)
-    if (actor.image->alive() && !(actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
-  for (Actor& actor : actors_)
-    if (actor.image->alive() && (actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
+    if (actor.image->alive() && (actor.family->owns & CLONE_FILES)) TRY(install_files(actor, pipeline));
+  TRY(pipeline.finish());
   TRY(files_->refill());
   return take_locks();
 }
@@ -53,7 +58,7 @@ Result<> Cast::open_files_about_descriptors() {
     if (table == context_.image.descriptors.end()) continue;
     if (std::ranges::find(table->second, told->number, &pb::fdinfo_entry::fd) == table->second.end()) continue;
     parasite::Program hold, let_go;
-    hold.call(format("hold descriptor {}", told->number), SYS_dup3, {service_.number, told->number, 0});
+    hold.call(format("hold descriptor {}", told->number), SYS_dup3, {service_.first_number, told->number, 0});
     let_go.call(format("let go of descriptor {}", told->number), SYS_close, {told->number});
     TRY(run(*actor, hold));
     TRY_OR(files_->open(id), std::move(e).owner("the image"));
@@ -107,7 +112,7 @@ void append_table(parasite::Program& program, const std::vector<pb::fdinfo_entry
 
 // Descriptors arrive as 0, 1, 2, … in ascending order of the numbers they are to have, so that each
 // number is at least as high as the one it arrived under: moved from the top down, none is overwritten.
-Result<> Cast::install_files(Actor& actor) {
+Result<> Cast::install_files(Actor& actor, parasite::Pipeline& pipeline) {
   const ImageTask& image = *actor.image;
   const auto open = [&](std::uint32_t id) -> Result<int> {
     return TRY_OR(files_->open(id), std::move(e).owner(actor.threads.front().name));
@@ -128,11 +133,18 @@ Result<> Cast::install_files(Actor& actor) {
     descriptors.push_back(TRY(open(own.cwd_id)));
     descriptors.push_back(TRY(open(own.root_id)));
   }
-  TRY(hand_out(actor.threads.front(), descriptors));
-
   parasite::Program program;
+  const parasite::Puppet& leader = actor.threads.front();
+  const bool threads_take_some = std::ranges::any_of(all, [&](const auto& each) { return each.first != &leader; });
+  Handover handover;
+  if (fit_into_one_message(descriptors) && !threads_take_some) {
+    handover = TRY(append_hand_out(program, TRY(pipeline.next_lane()), descriptors));
+  } else {
+    TRY(pipeline.finish());
+    TRY(hand_out(leader, descriptors));
+  }
   for (const auto& [puppet, own] : all) {
-    if (puppet == &actor.threads.front()) {
+    if (puppet == &leader) {
       append_directories(program, own, context_.image);
       continue;
     }
@@ -141,7 +153,8 @@ Result<> Cast::install_files(Actor& actor) {
     append_directories(apart, own, context_.image);
     TRY(yard_->run(*puppet, apart));
   }
-  if (!(actor.family->owns & CLONE_FILES)) return run(actor, program);
+  const auto done = [&leader, handover](const parasite::Placed& placed) { return check_arrival(leader, handover, placed); };
+  if (!(actor.family->owns & CLONE_FILES)) return program.empty() ? Result<>{} : pipeline.start(leader, std::move(program), done);
   append_table(program, table);
   if (const auto watches = watches_.find(actor.image->ids.files_id()); watches != watches_.end()) {
     for (const EpollWatch& watch : watches->second) {
@@ -153,8 +166,8 @@ Result<> Cast::install_files(Actor& actor) {
                    {watch.epoll, EPOLL_CTL_ADD, watch.target, program.value(event)});
     }
   }
-  program.call("close the service socket", SYS_close, {service_.number});
-  return run(actor, program);
+  program.call("close the service sockets", SYS_close_range, {service_.first_number, service_.last_number(), 0});
+  return pipeline.start(leader, std::move(program), done);
 }
 
 // What time it is for timers that are late.
@@ -181,40 +194,34 @@ Result<> Cast::restore_state() {
   TRY(place_in_cgroups());
   TRY(look_at_timers());
   const Inherited inherited = TRY(Inherited::of_engine());
-  std::vector<std::unique_ptr<parasite::Program>> programs;
-  const auto all_alive = [&](auto&& add) -> Result<> {
-    yard_->area().rewind();
-    programs.clear();
-    parasite::Batch batch(keeper_);
-    for (Actor& actor : actors_)
-      if (actor.image->alive()) TRY(add(batch, actor));
-    return batch.run();
-  };
-  TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
-    auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+  parasite::Pipeline pipeline(*yard_);
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    parasite::Program program;
     TRY(append_process_state(program, context_, *actor.image));
-    TRY(batch.add(yard_->area(), actor.threads.front().slot, actor.threads.front().tid, actor.threads.front().name, program));
-    return {};
-  }));
+    TRY(pipeline.start(actor.threads.front(), std::move(program)));
+  }
+  TRY(pipeline.finish());
   // With all actions set, and before there is a limit that they may exceed.
-  TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
     for (const parasite::Puppet& puppet : actor.threads) {
-      auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+      parasite::Program program;
       TRY(append_queued_signals(program, *actor.image, core_of(actor, puppet), actor.late));
-      if (!program.empty()) TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
+      if (!program.empty()) TRY(pipeline.start(puppet, std::move(program)));
     }
-    return {};
-  }));
-  for (const Actor& actor : actors_)
-    if (actor.image->alive()) TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
-  return all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
+  }
+  TRY(pipeline.finish());
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     for (const parasite::Puppet& puppet : actor.threads) {
-      auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+      parasite::Program program;
       TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited, actor.late));
-      TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
+      TRY(pipeline.start(puppet, std::move(program)));
     }
-    return {};
-  });
+  }
+  return pipeline.finish();
 }
 
 const pb::core_entry& Cast::core_of(const Actor& actor, const parasite::Puppet& puppet) const {
@@ -223,11 +230,13 @@ const pb::core_entry& Cast::core_of(const Actor& actor, const parasite::Puppet& 
 }
 
 Result<> Cast::resume() {
-  for (Actor& actor : actors_)
+  for (const Actor& actor : actors_)
     if (actor.image->alive())
-      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::stop_serving(keeper_, puppet.tid));
-  for (Actor& actor : actors_)
-    if (actor.image->alive() && (actor.family->owns & CLONE_VM)) TRY(leave_area(actor));
+      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::ask_to_stop_serving(keeper_, puppet.tid));
+  for (const Actor& actor : actors_)
+    if (actor.image->alive())
+      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::wait_until_stopped(keeper_, puppet.tid));
+  TRY(leave_area());
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(set_registers(actor));
   TRY(cgroups_->apply_freezer());
@@ -275,16 +284,26 @@ void Cast::stop(const Actor& actor, int signal) {
 }
 
 // The interpreter's own system call takes the area away, itself included: when it ends the leader is stopped
-// and goes on with other registers, as all its threads do.
-Result<> Cast::leave_area(Actor& actor) {
-  const parasite::Puppet& leader = actor.threads.front();
+// and goes on with other registers, as all its threads do. What they stood in goes with it.
+Result<> Cast::leave_area() {
   const auto gadget = parasite::find_syscall(parasite::interpreter_image());
   if (!gadget) return fail(Error::unsupported("the interpreter has no system call"));
-  const user_regs_struct regs = TRY(sys::ptrace::getregs(leader.tid));
-  const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
-  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, yard_->area().entry() + *gadget, regs.rsp, SYS_munmap, args),
-         std::move(e).during("leaving the interpreter").owner(leader.name));
-  return {};
+  std::vector<std::pair<const parasite::Puppet*, parasite::AttendedCall>> calls;
+  const auto each = [&](auto step) -> Result<> {
+    for (auto& [leader, call] : calls) TRY_OR(step(call), std::move(e).during("leaving the interpreter").owner(leader->name));
+    return {};
+  };
+  for (const Actor& actor : actors_) {
+    if (!actor.image->alive() || !(actor.family->owns & CLONE_VM)) continue;
+    const parasite::Puppet& leader = actor.threads.front();
+    calls.emplace_back(&leader, parasite::AttendedCall(leader.tid, TRY(sys::ptrace::getregs(leader.tid))));
+  }
+  TRY(each([&](parasite::AttendedCall& call) {
+    const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
+    return call.begin(yard_->area().entry() + *gadget, yard_->area().stack_top(0), SYS_munmap, args);
+  }));
+  TRY(each([&](parasite::AttendedCall& call) { return call.pass_entry(keeper_); }));
+  return each([&](parasite::AttendedCall& call) { return call.end(keeper_); });
 }
 
 Result<> Cast::set_registers(Actor& actor) {

@@ -29,17 +29,36 @@ user_regs_struct registers_to_call(const user_regs_struct& base, std::uint64_t g
 Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_regs_struct& base,
                                        std::uint64_t gadget, std::uint64_t stack, long number,
                                        std::span<const std::uint64_t> args) {
-  const user_regs_struct regs = registers_to_call(base, gadget, stack, number, args);
-  const bool is_32 = runs_32_bit_code(base);
-  TRY(sys::ptrace::setregs(tid, regs));
-  TRY(sys::ptrace::setsigmask(tid, ~std::uint64_t{0}));
+  AttendedCall call(tid, base);
+  TRY(call.begin(gadget, stack, number, args));
+  TRY(call.pass_entry(keeper));
+  return call.end(keeper);
+}
+
+Result<> AttendedCall::begin(std::uint64_t gadget, std::uint64_t stack, long number, std::span<const std::uint64_t> args) {
+  TRY(sys::ptrace::setregs(tid_, registers_to_call(base_, gadget, stack, number, args)));
+  TRY(sys::ptrace::setsigmask(tid_, ~std::uint64_t{0}));
+  return sys::ptrace::syscall(tid_);
+}
+
+Result<> AttendedCall::wait_for_syscall_stop(Keeper& keeper) {
   constexpr int kSyscallStop = SIGTRAP | 0x80;
-  for (int stops = 0; stops < 2;) {
-    TRY(sys::ptrace::syscall(tid));
-    const Stop stop = TRY(keeper.wait_stop(tid, within(kPatience)));
-    if (stop.signal() == kSyscallStop) ++stops;
+  for (;;) {
+    const Stop stop = TRY(keeper.wait_stop(tid_, within(kPatience)));
+    if (stop.signal() == kSyscallStop) return {};
+    TRY(sys::ptrace::syscall(tid_));
   }
-  const user_regs_struct after = TRY(sys::ptrace::getregs(tid));
+}
+
+Result<> AttendedCall::pass_entry(Keeper& keeper) {
+  TRY(wait_for_syscall_stop(keeper));
+  return sys::ptrace::syscall(tid_);
+}
+
+Result<std::uint64_t> AttendedCall::end(Keeper& keeper) {
+  TRY(wait_for_syscall_stop(keeper));
+  const user_regs_struct after = TRY(sys::ptrace::getregs(tid_));
+  const bool is_32 = runs_32_bit_code(base_);
   const auto result = is_32 ? static_cast<std::int32_t>(after.rax) : static_cast<std::int64_t>(after.rax);
   if (result < 0 && result >= -4095)
     return fail(Error::kernel("system call in the task", static_cast<int>(-result)));
@@ -59,8 +78,16 @@ user_regs_struct registers_to_serve(const user_regs_struct& base, Area& area, st
 }
 
 Result<> stop_serving(Keeper& keeper, pid_t tid) {
+  TRY(ask_to_stop_serving(keeper, tid));
+  return wait_until_stopped(keeper, tid);
+}
+
+Result<> ask_to_stop_serving(Keeper& keeper, pid_t tid) {
   keeper.expect_stops(tid);
-  TRY(sys::ptrace::interrupt(tid));
+  return sys::ptrace::interrupt(tid);
+}
+
+Result<> wait_until_stopped(Keeper& keeper, pid_t tid) {
   Stop stop = TRY(keeper.wait_stop(tid, within(kPatience)));
   while (stop.event() != PTRACE_EVENT_STOP) {
     TRY(sys::ptrace::cont(tid));
