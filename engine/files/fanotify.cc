@@ -119,7 +119,8 @@ Result<> FanotifyFile::save(const OpenFile& file, std::uint32_t id, FilesSaver& 
     saved->set_id(id);
     TRY(save_mark(*mark, file, saver, saved));
   }
-  if (!group || (group->flags & kUnprivileged) != 0)
+  if (!group) return fail(file.blocked("is not told of by this kernel", "close it before the checkpoint"));
+  if ((group->flags & kUnprivileged) != 0)
     return fail(file.blocked("was made without privileges, which the engine has", "use inotify, or give it CAP_SYS_ADMIN"));
   entry->set_faflags(group->flags);
   entry->set_evflags(group->event_flags);

@@ -64,23 +64,27 @@ std::optional<std::string> path_by_handle(const WatchedInode& watched, const pro
   return *path;
 }
 
+// Links of /proc/PID that lead to what a task has open, executes, or is in.
+std::vector<std::string> links_of(const Task& task) {
+  std::vector<std::string> links;
+  if (!task.alive()) return links;
+  links = {"cwd", "exe"};
+  if (const auto entries = sys::list_directory(task.proc.get(), "fd"))
+    for (const auto& entry : *entries) links.push_back("fd/" + entry.name);
+  return links;
+}
+
 // What the tree's tasks have open, where they are, and the directories above.
 std::set<std::string> places_of_interest(const Tree& tree) {
   std::set<std::string> places;
-  const auto add = [&](const std::string& link) {
-    if (!link.starts_with('/')) return;
-    for (std::string path = link; places.insert(path).second && path != "/";)
+  const auto add = [&](const std::string& target) {
+    if (!target.starts_with('/')) return;
+    for (std::string path = target; places.insert(path).second && path != "/";)
       path = path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
   };
-  for (const auto& task : tree.tasks) {
-    if (!task->alive()) continue;
-    for (const char* name : {"cwd", "exe"})
-      if (const auto link = sys::readlinkat(task->proc.get(), name)) add(*link);
-    const auto entries = sys::list_directory(task->proc.get(), "fd");
-    if (!entries) continue;
-    for (const auto& entry : *entries)
-      if (const auto link = sys::readlinkat(task->proc.get(), "fd/" + entry.name)) add(*link);
-  }
+  for (const auto& task : tree.tasks)
+    for (const std::string& link : links_of(*task))
+      if (const auto target = sys::readlinkat(task->proc.get(), link)) add(*target);
   return places;
 }
 
@@ -190,11 +194,7 @@ Result<std::optional<std::string>> path_of_watched(const WatchedInode& watched, 
 Result<std::optional<std::uint64_t>> held_without_name(const WatchedInode& watched, const FilesSaver& saver) {
   Comparison comparison = TRY(Comparison::with(watched));
   for (const auto& task : saver.context().tree.tasks) {
-    if (!task->alive()) continue;
-    std::vector<std::string> links{"cwd", "exe"};
-    if (const auto entries = sys::list_directory(task->proc.get(), "fd"))
-      for (const auto& entry : *entries) links.push_back("fd/" + entry.name);
-    for (const std::string& link : links) {
+    for (const std::string& link : links_of(*task)) {
       const auto target = sys::readlinkat(task->proc.get(), link);
       if (!target || !target->ends_with(" (deleted)")) continue;
       const auto node = sys::openat(task->proc.get(), link, O_PATH);

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/process.h"
 
@@ -15,7 +16,6 @@ namespace {
 
 using parasite::Program;
 
-constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kMostAtOnce = 1024;  // requests
 
 std::uint64_t events_in(std::uint64_t ring_bytes) { return (ring_bytes - sizeof(AioRingHeader)) / sizeof(::io_event); }

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/ipc/aio_ring.h"
 #include "engine/memory/memory_attributes.h"
 #include "engine/memory/page_tracking.h"
@@ -78,7 +79,6 @@ void AddressSpace::report(Blockers& blockers) {
 
 // The kernel knows guards only as entries of page tables.
 Result<> AddressSpace::find_guards(const proc::ProcDir& dir, const sys::Features& features) {
-  constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
   if (!features.has(sys::Feature::kPagemapScanGuard)) return {};
   auto pagemap = TRY(sys::Pagemap::open(dir, true));
   constexpr sys::PageQuery kGuards{.all_of = abi::kPageIsGuard, .returned = abi::kPageIsGuard};
@@ -98,7 +98,6 @@ void AddressSpace::ask(parasite::Program& program, const parasite::Area& area) {
     rings_.emplace_back(asked, describe_aio_ring(vma));
   }
   (void)policies_.ask(program, vmas_);
-  constexpr std::uint64_t kPage = 4096;
   if (processor_has_keys() && !vmas_.empty() && vmas_.front().start() >= 2 * kPage)
     keys_ = ask_for_keys(program, vmas_.front().start() - kPage);
 }

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/pages.h"
+
 namespace dormouse::engine {
 
 void set_apart(std::vector<PageRun>& runs, const std::vector<std::uint64_t>& addresses) {
-  constexpr std::uint64_t kPage = 4096;
   for (const std::uint64_t address : addresses) {
     const std::uint64_t page = address / kPage * kPage;
     const auto found = std::ranges::upper_bound(runs, page, {}, &PageRun::start);

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/memory_policy.h"
 #include "engine/memory/vma_kind.h"
 #include "images/schema/attributes.pb.h"
@@ -12,8 +13,6 @@ namespace dormouse::engine {
 namespace {
 
 using proc::VmFlag;
-constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
 constexpr long kMseal = 462;  // Linux 6.10
 
 }  // namespace
@@ -47,7 +46,7 @@ void note_lock_future(const proc::Vma& area, pb::memory_attributes_entry& to) {
 
 Result<> check_memory_attributes(const pb::memory_attributes_entry& entry) {
   for (const pb::sealed_range_entry& range : entry.sealed())
-    if (range.start() % kPage || range.end() % kPage || range.start() >= range.end() || range.end() > kUserEnd)
+    if (!is_page_range(range.start(), range.end()))
       return fail(Error::corrupt(format("sealed range {:x}-{:x} is not a valid range", range.start(), range.end())));
   TRY(check_memory_policies(entry));
   if (entry.lock_future() & ~std::uint32_t{MCL_FUTURE | MCL_ONFAULT})

@@ -13,14 +13,14 @@
 #include <unordered_map>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/vma_kind.h"
 
 namespace dormouse::engine {
 namespace {
 
 namespace s = vma_status;
-constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000, kUserEnd32 = 0xffff'e000;
+constexpr std::uint64_t kUserEnd32 = 0xffff'e000;
 constexpr int kMadvGuardInstall = 102;  // Linux 6.13
 constexpr std::uint64_t kEarlyAdvice = (1ull << MADV_HUGEPAGE) | (1ull << MADV_NOHUGEPAGE);
 

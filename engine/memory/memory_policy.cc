@@ -8,13 +8,13 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/vma_kind.h"
 
 namespace dormouse::engine {
 namespace {
 
 namespace s = vma_status;
-constexpr std::uint64_t kPage = 4096, kUserEnd = 0x7fff'ffff'f000;
 constexpr std::size_t kNodes = 1024;             // MAX_NUMNODES of x86-64 at most
 constexpr std::uint64_t kNodesGiven = kNodes + 1;  // get_nodes() in mm/mempolicy.c takes one less
 constexpr std::size_t kMappingsPerProgram = 4096, kNodesPerProgram = 1024;
@@ -116,7 +116,7 @@ void PolicyQuestions::take(const parasite::Placed& placed, std::span<const pb::v
 
 Result<> check_memory_policies(const pb::memory_attributes_entry& entry) {
   for (const pb::range_policy_entry& range : entry.policies())
-    if (range.start() % kPage || range.end() % kPage || range.start() >= range.end() || range.end() > kUserEnd)
+    if (!is_page_range(range.start(), range.end()))
       return fail(Error::corrupt(format("range {:x}-{:x} with a memory policy is not a valid range", range.start(), range.end())));
   return {};
 }

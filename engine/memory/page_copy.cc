@@ -14,6 +14,7 @@
 
 #include "base/defer.h"
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/tmpfs_pages.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
@@ -54,7 +55,6 @@ Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<
 
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 
 // Fills the page file a chunk at a time.
 class Behind {

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "kernel/pagemap.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
@@ -17,7 +18,6 @@ namespace dormouse::engine {
 namespace {
 
 using proc::VmFlag;
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
 constexpr std::uint64_t kNotContent = abi::kPageIsFile | abi::kPageIsPfnzero;
 
 // Private pages with content of their own: not the file's, not the zero page, no guards (which look like swapped pages).

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "base/parallel.h"
 #include "engine/memory/page_copy.h"
 #include "engine/memory/vma_kind.h"
@@ -17,7 +18,6 @@
 namespace dormouse::engine {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 using namespace page_flags;
 // Below this a task is not worth the descriptor it would have to be lent.
 constexpr std::uint64_t kByTaskBytes = 4 << 20;

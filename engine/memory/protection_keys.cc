@@ -8,11 +8,11 @@
 #include <string>
 
 #include "base/format.h"
+#include "base/pages.h"
 
 namespace dormouse::engine {
 namespace {
 constexpr std::uint32_t kKeys = 16;
-constexpr std::uint64_t kPage = 4096;
 }  // namespace
 
 bool processor_has_keys() {

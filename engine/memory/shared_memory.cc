@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/chunks.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/file.h"
@@ -16,7 +17,6 @@
 namespace dormouse::engine {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 // Of those that mapped it: what made the object what it is.
 constexpr std::uint32_t kObjectFlags = MAP_HUGETLB | 0x3fu << MAP_HUGE_SHIFT | MAP_NORESERVE;
 

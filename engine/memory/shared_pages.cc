@@ -9,12 +9,12 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "kernel/file.h"
 
 namespace dormouse::engine {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
 constexpr std::uint32_t kPresent = 4;  // pagemap_entry.flags
 constexpr std::uint64_t kReadBytes = 1 << 20;
 

@@ -14,6 +14,7 @@
 
 #include "base/defer.h"
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/vdso_symbols.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/file.h"
@@ -24,7 +25,6 @@ namespace dormouse::engine {
 namespace {
 
 namespace s = vma_status;
-constexpr std::uint64_t kPage = 4096;
 // Where user mode ends.
 constexpr std::uint64_t user_end(bool is_32) { return is_32 ? 0xffff'e000 : 0x7fff'ffff'f000; }
 

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "base/parallel.h"
 #include "engine/files/file_locks.h"
 #include "engine/ipc/aio_ring.h"
@@ -17,8 +18,6 @@ namespace dormouse::engine {
 namespace {
 
 constexpr std::uint32_t kTaskAlive = 1, kTaskStopped = 3;  // task_core_entry.task_state
-constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
 
 Error contradiction(const ImageTask& task, std::string reason) {
   return Error::corrupt(std::move(reason)).object(format("task {}", task.tree.pid())).owner("the image");
@@ -30,14 +29,13 @@ Result<> check_vmas(const Image& image, const ImageTask& task) {
   for (const pb::vma_entry& vma : task.mm->vmas()) {
     if (vma.status() & vma_status::kVsyscall) continue;
     if (is_guard(vma)) {
-      if (vma.start() % kPage || vma.end() % kPage || vma.start() >= vma.end() || vma.end() > kUserEnd)
+      if (!is_page_range(vma.start(), vma.end()))
         return fail(contradiction(task, format("guard {:x}-{:x} is not a valid range", vma.start(), vma.end())));
       guarded = true;
       continue;
     }
     if (guarded) return fail(contradiction(task, "a mapping comes behind the guards"));
-    if (vma.start() % kPage || vma.end() % kPage || vma.start() >= vma.end() || vma.start() < previous ||
-        vma.end() > kUserEnd)
+    if (!is_page_range(vma.start(), vma.end()) || vma.start() < previous)
       return fail(contradiction(task, format("mapping {:x}-{:x} is not a valid range", vma.start(), vma.end())));
     previous = vma.end();
     if (is_file_mapping(vma) && !image.files.contains(static_cast<std::uint32_t>(vma.shmid())))

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "engine/memory/parent_pages.h"
 #include "images/schema/memory.pb.h"
 #include "kernel/file.h"
@@ -11,8 +12,6 @@ namespace dormouse::engine {
 namespace {
 
 using namespace page_flags;
-constexpr std::uint64_t kPage = 4096;
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
 
 // Older versions had other words for the same.
 std::uint32_t flags_of(const pb::pagemap_entry& entry) {

@@ -13,6 +13,19 @@ namespace {
 constexpr auto kPatience = std::chrono::seconds(10);
 }
 
+user_regs_struct registers_to_call(const user_regs_struct& base, std::uint64_t gadget, std::uint64_t stack, long number,
+                                   std::span<const std::uint64_t> args) {
+  user_regs_struct regs = base;
+  regs.rip = gadget;
+  regs.rsp = stack;
+  regs.rax = static_cast<std::uint64_t>(number);
+  regs.orig_rax = static_cast<std::uint64_t>(-1);
+  unsigned long long* const slots64[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
+  unsigned long long* const slots32[] = {&regs.rbx, &regs.rcx, &regs.rdx, &regs.rsi, &regs.rdi, &regs.rbp};
+  for (std::size_t i = 0; i < args.size(); ++i) *(runs_32_bit_code(base) ? slots32 : slots64)[i] = args[i];
+  return regs;
+}
+
 Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_regs_struct& base,
                                        std::uint64_t gadget, std::uint64_t stack, long number,
                                        std::span<const std::uint64_t> args) {
@@ -23,15 +36,7 @@ Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_reg
 }
 
 Result<> AttendedCall::begin(std::uint64_t gadget, std::uint64_t stack, long number, std::span<const std::uint64_t> args) {
-  user_regs_struct regs = base_;
-  regs.rip = gadget;
-  regs.rsp = stack;
-  regs.rax = static_cast<std::uint64_t>(number);
-  regs.orig_rax = static_cast<std::uint64_t>(-1);
-  unsigned long long* slots64[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
-  unsigned long long* slots32[] = {&regs.rbx, &regs.rcx, &regs.rdx, &regs.rsi, &regs.rdi, &regs.rbp};
-  for (std::size_t i = 0; i < args.size(); ++i) *(runs_32_bit_code(base_) ? slots32 : slots64)[i] = args[i];
-  TRY(sys::ptrace::setregs(tid_, regs));
+  TRY(sys::ptrace::setregs(tid_, registers_to_call(base_, gadget, stack, number, args)));
   TRY(sys::ptrace::setsigmask(tid_, ~std::uint64_t{0}));
   return sys::ptrace::syscall(tid_);
 }

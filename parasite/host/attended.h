@@ -13,10 +13,14 @@
 
 namespace dormouse::parasite {
 
-// The thread must be in a ptrace stop, its stops expected by the keeper (TRACESYSGOOD set). `base`: its
-// registers but for those the call needs: their code segment says whether it is a call of 32-bit code, whose numbers and
-// argument registers are others; `gadget`: address of a `syscall` (32-bit: `int $0x80`) instruction; `stack`: its
-// stack pointer during the call. Blocks all signals of the thread; registers and mask stay changed.
+// Registers of a thread that is about to make a system call. `base`: its others; their code segment says whether it is a call of
+// 32-bit code, whose numbers and argument registers are others. `gadget`: address of a `syscall` (32-bit: `int $0x80`)
+// instruction; `stack`: its stack pointer during the call.
+user_regs_struct registers_to_call(const user_regs_struct& base, std::uint64_t gadget, std::uint64_t stack, long number,
+                                   std::span<const std::uint64_t> args);
+
+// The thread must be in a ptrace stop, its stops expected by the keeper (TRACESYSGOOD set). Blocks all signals of the thread;
+// registers and mask stay changed.
 Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_regs_struct& base,
                                        std::uint64_t gadget, std::uint64_t stack, long number,
                                        std::span<const std::uint64_t> args);

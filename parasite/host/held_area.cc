@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
 #include "parasite/host/attended.h"
@@ -17,8 +18,8 @@
 namespace dormouse::parasite {
 namespace {
 
-// Where user mode ends, for 32-bit code whatever its personality says (ADDR_LIMIT_3GB).
-constexpr std::uint64_t kEnd64 = 0x7fff'ffff'f000, kEnd32 = 0xc000'0000;
+// Where 32-bit code finds the end, whatever its personality says (ADDR_LIMIT_3GB).
+constexpr std::uint64_t kEnd32 = 0xc000'0000;
 
 // The calls that a thread makes outside the interpreter, as 32-bit code numbers them.
 long number32(long number) {
@@ -102,7 +103,7 @@ Error no_room(Error error, std::size_t size) {
 Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes) {
   const auto count = static_cast<std::uint32_t>(threads_.size()) + 1;  // one for a helper thread
   const std::size_t size = Area::size_for(count, program_bytes);
-  const std::uint64_t wanted = TRY_OR(find_hole(maps, size, is_32_ ? kEnd32 : kEnd64), std::move(e).owner(name_));
+  const std::uint64_t wanted = TRY_OR(find_hole(maps, size, is_32_ ? kEnd32 : kUserEnd), std::move(e).owner(name_));
   std::uint64_t stack = leader().frame_.address;
   std::vector<std::byte> covered;
   if (can_tidy()) {

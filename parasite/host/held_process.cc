@@ -263,25 +263,10 @@ Result<> HeldProcess::bring_back(HeldThread& thread) {
 Result<> HeldProcess::park(HeldThread& thread) {
   if (!thread.inside_ || !can_tidy()) return {};
   const std::uint64_t counter = area_->address() + offsetof(blob::AreaHeader, threads);
-  user_regs_struct regs = thread.context_.regs;
-  regs.rip = gadgets_.syscall;
-  regs.rsp = thread.frame_.address;
-  regs.rax = is_32_ ? kFutex32 : SYS_futex;
-  regs.orig_rax = static_cast<std::uint64_t>(-1);
   constexpr auto kChange = static_cast<std::uint32_t>(FUTEX_OP(FUTEX_OP_ADD, 0xfff, FUTEX_OP_CMP_EQ, 0));
-  regs.rdx = 1;
-  if (is_32_) {
-    regs.rbx = regs.rdi = counter;
-    regs.rcx = FUTEX_WAKE_OP;
-    regs.rsi = 0;
-    regs.rbp = kChange;
-  } else {
-    regs.rdi = regs.r8 = counter;
-    regs.rsi = FUTEX_WAKE_OP;
-    regs.r10 = 0;
-    regs.r9 = kChange;
-  }
-  return sys::ptrace::setregs(thread.tid_, regs);
+  const std::uint64_t args[] = {counter, FUTEX_WAKE_OP, 1, 0, counter, kChange};
+  return sys::ptrace::setregs(thread.tid_, registers_to_call(thread.context_.regs, gadgets_.syscall, thread.frame_.address,
+                                                             is_32_ ? kFutex32 : SYS_futex, args));
 }
 
 // Registers, mask and memory as they were; still stopped.

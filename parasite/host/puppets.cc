@@ -12,6 +12,7 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/pages.h"
 #include "kernel/abi.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
@@ -19,7 +20,6 @@
 namespace dormouse::parasite {
 namespace {
 
-constexpr std::uint64_t kUserEnd = 0x7fff'ffff'f000;
 
 // The C library has registered its rseq area with the kernel; once its memory is gone, the next
 // preemption would be a segmentation fault.
