@@ -58,6 +58,16 @@ Error pid_taken(pid_t pid) {
       .remedy("end the process that has it, or restore into a pid namespace");
 }
 
+Result<ServiceSockets> ServiceSockets::create(int first_number) {
+  ServiceSockets sockets;
+  for (Pair& lane : sockets.lanes) {
+    auto pair = TRY(sys::socketpair(AF_UNIX, SOCK_SEQPACKET));
+    lane = {std::move(pair.one), std::move(pair.other)};
+  }
+  sockets.first_number = first_number;
+  return sockets;
+}
+
 Birth::~Birth() {
   if (pid_ <= 0) return;
   (void)sys::kill(pid_, SIGKILL);
@@ -95,14 +105,14 @@ Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
   if (*pid == 0) live(plan, mounts);
   pid_ = *pid;
   puppet.tid = pid_;
-  service_.theirs.reset();  // so that its end is seen
+  for (auto& lane : service_.lanes) lane.theirs.reset();  // so that its end is seen
   if (plan.create & CLONE_NEWUSER) TRY(write_user_maps(context_, pid_));
   return yard_.seize(puppet);
 }
 
 Result<> Birth::build() {
-  TRY(sys::send_with_fds(service_.ours.get(), std::as_bytes(std::span("go", 2)), {}));
-  const auto answer = TRY(sys::recv_with_fds(service_.ours.get(), 16384));
+  TRY(sys::send_with_fds(service_.ours(0), std::as_bytes(std::span("go", 2)), {}));
+  const auto answer = TRY(sys::recv_with_fds(service_.ours(0), 16384));
   const std::string_view text(reinterpret_cast<const char*>(answer.bytes.data()), answer.bytes.size());
   if (text == kDone) return {};
   if (text.empty()) return fail(Error::task_died("the root task ended while it was being built"));
@@ -111,15 +121,16 @@ Result<> Birth::build() {
 
 // In the child, which is a copy of the engine and may still use all of C++.
 void Birth::live(const NamespacePlan& plan, MountPlan& mounts) {
-  service_.ours.reset();
-  const auto go = sys::recv_with_fds(service_.theirs.get(), 16);
+  for (auto& lane : service_.lanes) lane.ours.reset();
+  const auto go = sys::recv_with_fds(service_.theirs(0), 16);
   if (!go || go->bytes.empty()) ::_exit(1);
   const Result<> prepared = prepare(plan, mounts);
   const std::string answer = prepared ? std::string(kDone) : encode(prepared.error());
-  if (prepared && !sys::dup3(service_.theirs.get(), service_.number, 0)) ::_exit(1);
-  const auto sent = sys::send_with_fds(service_.theirs.get(), std::as_bytes(std::span(answer)), {});
+  for (std::size_t lane = 0; prepared && lane < service_.lanes.size(); ++lane)
+    if (!sys::dup3(service_.theirs(lane), service_.number(lane), 0)) ::_exit(1);
+  const auto sent = sys::send_with_fds(service_.theirs(0), std::as_bytes(std::span(answer)), {});
   if (!prepared || !sent) ::_exit(1);
-  yard_.become(slot_, service_.number);
+  yard_.become(slot_, service_.first_number, service_.last_number());
 }
 
 Result<> Birth::prepare(const NamespacePlan& plan, MountPlan& mounts) {

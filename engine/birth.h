@@ -3,19 +3,30 @@
 
 #include <sys/types.h>
 
+#include <array>
+
 #include "base/fd.h"
 #include "engine/mounts/mounts_restore.h"
 #include "engine/namespaces/namespaces.h"
 #include "engine/restore_context.h"
-#include "parasite/host/puppets.h"
+#include "parasite/host/pipeline.h"
 
 namespace dormouse::engine {
 
-// The socket over which puppets get descriptors: all of them inherit one end, under one number that no
-// task of the image uses.
-struct ServiceSocket {
-  Fd ours, theirs;
-  int number = -1;
+// The sockets over which puppets get descriptors: all of them inherit the same ends, under numbers that no task of the
+// image uses. One for each that gets some at a time.
+struct ServiceSockets {
+  struct Pair {
+    Fd ours, theirs;
+  };
+  std::array<Pair, parasite::Pipeline::kLanes> lanes;
+  int first_number = -1;
+
+  int number(std::size_t lane) const { return first_number + static_cast<int>(lane); }
+  int last_number() const { return number(lanes.size() - 1); }
+  int ours(std::size_t lane) const { return lanes[lane].ours.get(); }
+  int theirs(std::size_t lane) const { return lanes[lane].theirs.get(); }
+  static Result<ServiceSockets> create(int first_number);
 };
 
 // The id that a task must have again belongs to somebody else.
@@ -23,7 +34,7 @@ Error pid_taken(pid_t pid);
 
 class Birth {
  public:
-  Birth(const RestoreContext& context, parasite::PuppetYard& yard, ServiceSocket& service)
+  Birth(const RestoreContext& context, parasite::PuppetYard& yard, ServiceSockets& service)
       : context_(context), yard_(yard), service_(service) {}
   ~Birth();  // unless handed over: kills what was born, and waits for it
 
@@ -42,7 +53,7 @@ class Birth {
 
   const RestoreContext& context_;
   parasite::PuppetYard& yard_;
-  ServiceSocket& service_;
+  ServiceSockets& service_;
   std::uint32_t slot_ = 0;
   pid_t pid_ = 0;
 };

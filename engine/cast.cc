@@ -24,7 +24,7 @@ namespace {
 
 std::string name_of(const ImageTask& task) { return format("pid {} ({})", task.tree.pid(), task.core.tc().comm()); }
 
-// Higher than any number that is in use at any time of the restore.
+// The first of those that are higher than any number in use at any time of the restore.
 int service_number(const Image& image) {
   std::size_t highest = 64;
   for (const auto& [id, table] : image.descriptors)
@@ -88,8 +88,7 @@ Result<> Cast::plan() {
   attaching_room_ = (scratch_ + images::kPageChunkBytes + kHugePage - 1) / kHugePage * kHugePage;
   TRY(plan_vdsos({address, address + reserve}));
   yard_ = TRY(parasite::PuppetYard::create(keeper_, address, slots, kProgramBytes));
-  auto pair = TRY(sys::socketpair(AF_UNIX, SOCK_SEQPACKET));
-  service_ = {std::move(pair.one), std::move(pair.other), service_number(context_.image)};
+  service_ = TRY(ServiceSockets::create(service_number(context_.image)));
   return {};
 }
 
@@ -179,18 +178,30 @@ Result<> Cast::open_files() {
   return {};
 }
 
+// One message after the other.
 Result<> Cast::hand_out(const parasite::Puppet& to, const std::vector<int>& descriptors) {
   for (std::size_t from = 0; from < descriptors.size(); from += sys::kMaxFdsPerMessage) {
     const std::size_t count = std::min(sys::kMaxFdsPerMessage, descriptors.size() - from);
-    const std::span<const int> part(descriptors.data() + from, count);
-    TRY(sys::send_with_fds(service_.ours.get(), std::as_bytes(std::span("f", 1)), part));
     parasite::Program program;
-    const auto numbers = parasite::append_receive(program, service_.number, count);
-    const auto placed = TRY(yard_->run(to, program));
-    for (std::size_t i = 0; i < count; ++i)
-      if (placed.value<std::int32_t>(numbers + static_cast<std::uint32_t>(4 * i)) != static_cast<std::int32_t>(from + i))
-        return fail(Error::unsupported("a descriptor arrived under another number than expected").owner(to.name));
+    const Handover sent = TRY(append_hand_out(program, 0, std::span(descriptors).subspan(from, count), from));
+    TRY(check_arrival(to, sent, TRY(yard_->run(to, program))));
   }
+  return {};
+}
+
+Result<Handover> Cast::append_hand_out(parasite::Program& program, std::size_t lane, std::span<const int> descriptors,
+                                       std::size_t first) {
+  Handover sent{first, descriptors.size(), {}};
+  if (descriptors.empty()) return sent;
+  TRY(sys::send_with_fds(service_.ours(lane), std::as_bytes(std::span("f", 1)), descriptors));
+  sent.numbers = parasite::append_receive(program, service_.number(lane), descriptors.size());
+  return sent;
+}
+
+Result<> Cast::check_arrival(const parasite::Puppet& to, const Handover& sent, const parasite::Placed& placed) {
+  for (std::size_t i = 0; i < sent.count; ++i)
+    if (placed.value<std::int32_t>(sent.numbers + static_cast<std::uint32_t>(4 * i)) != static_cast<std::int32_t>(sent.first + i))
+      return fail(Error::unsupported("a descriptor arrived under another number than expected").owner(to.name));
   return {};
 }
 

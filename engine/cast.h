@@ -17,9 +17,16 @@
 #include "engine/memory/vdso.h"
 #include "engine/plan/family.h"
 #include "engine/task/task_restore.h"
-#include "parasite/host/puppets.h"
+#include "kernel/socket.h"
+#include "parasite/host/pipeline.h"
 
 namespace dormouse::engine {
+
+// Descriptors that were sent to a puppet, to arrive under the numbers [first, first + count).
+struct Handover {
+  std::size_t first = 0, count = 0;
+  parasite::DataRef numbers{};  // int32 each: where they arrived, once the program has run
+};
 
 class Cast {
  public:
@@ -60,7 +67,7 @@ class Cast {
   [[nodiscard]] Result<> run(const Actor& actor, const parasite::Program& program);
   const pb::core_entry& core_of(const Actor& actor, const parasite::Puppet& puppet) const;
   [[nodiscard]] Result<> open_files_about_descriptors();
-  [[nodiscard]] Result<> install_files(Actor& actor);
+  [[nodiscard]] Result<> install_files(Actor& actor, parasite::Pipeline& pipeline);
   // Session leaders get their controlling terminals, and who has /dev/tty open opens it.
   [[nodiscard]] Result<> take_terminals();
   [[nodiscard]] Result<> take_terminal(const Actor& actor);
@@ -81,17 +88,34 @@ class Cast {
   [[nodiscard]] Result<> spawn_stand_in(std::size_t index);
   [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent);
   [[nodiscard]] Result<> dismiss_stand_ins();
+  [[nodiscard]] Result<> raise_all(std::span<const std::size_t> actors);
+  Result<bool> raise_at_once(Actor& actor, parasite::Pipeline& pipeline);
+  // What a puppet needs to build its memory. The files are open until it has them.
+  struct Materials {
+    MemoryFiles fds;
+    std::vector<int> descriptors;
+    std::vector<Fd> files;
+    int null_device = -1;
+  };
+  Result<Materials> plan_memory(Actor& actor);
   [[nodiscard]] Result<> build_memory(Actor& actor);
+  static void append_close(parasite::Program& program, const Materials& materials);
   [[nodiscard]] Result<> make_aio_rings(const Actor& actor, int null_device);
   bool same_file(std::uint32_t one, std::uint32_t other) const;
   [[nodiscard]] Result<> fill_memory(Actor& actor, const MemoryFiles& fds);
-  [[nodiscard]] Result<> check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const;
+  std::optional<std::uint64_t> checksum_of(const Chunk& chunk) const;
+  [[nodiscard]] Result<> check_sums(const Actor& actor, std::span<const MemoryPlan::Loaded> loaded, const parasite::Placed& placed) const;
   [[nodiscard]] Result<> make_and_join_groups();
   [[nodiscard]] Result<> spawn_threads(Actor& actor);
   [[nodiscard]] Result<> bury_zombies();
   [[nodiscard]] Result<> bury(const Actor& actor);
   // Sends descriptors of the engine; they arrive under the lowest free numbers, in order.
   [[nodiscard]] Result<> hand_out(const parasite::Puppet& to, const std::vector<int>& descriptors);
+  // Those that fit into one message, received by the program; `lane`: of a pipeline, 0 without.
+  static bool fit_into_one_message(const std::vector<int>& descriptors) { return descriptors.size() <= sys::kMaxFdsPerMessage; }
+  Result<Handover> append_hand_out(parasite::Program& program, std::size_t lane, std::span<const int> descriptors,
+                                   std::size_t first = 0);
+  [[nodiscard]] static Result<> check_arrival(const parasite::Puppet& to, const Handover& sent, const parasite::Placed& placed);
   [[nodiscard]] Result<> prepare_cgroups();
   [[nodiscard]] Result<> place_in_cgroups();
   [[nodiscard]] Result<> leave_area(Actor& actor);
@@ -104,7 +128,7 @@ class Cast {
   std::optional<cgroups::Layout> layout_;
   std::optional<cgroups::CgroupRestore> cgroups_;
   std::unique_ptr<parasite::PuppetYard> yard_;
-  ServiceSocket service_;
+  ServiceSockets service_;
   std::optional<Birth> birth_;
   Family family_;
   std::vector<Actor> actors_;

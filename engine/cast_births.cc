@@ -77,8 +77,7 @@ Result<> Cast::raise(Actor& actor) {
   if (actor.memory) actor.memory->append_late_advice(third);
   TRY(run(actor, third));
   TRY(spawn_threads(actor));
-  for (const std::size_t child : member.children) TRY(raise(actors_[child]));
-  return {};
+  return raise_all(member.children);
 }
 
 Result<> Cast::spawn_children(Actor& parent, BornWhen when) {
@@ -168,8 +167,7 @@ Result<> Cast::bear_orphans(std::size_t index) {
   if (const auto placed = yard_->run(midwives_[index], births); !placed) ran = fail(placed.error());
   TRY(meet_children(midwives_[index]));
   if (!ran) return explain_taken_pid(std::move(ran), adoption.children);
-  for (const std::size_t child : adoption.children) TRY(raise(actors_[child]));
-  return {};
+  return raise_all(adoption.children);
 }
 
 // Children of a process that ends go to the nearest ancestor that is a child subreaper, and there is one: the

@@ -15,54 +15,56 @@ namespace {
 constexpr std::size_t kWorthAHelper = 16;  // chunks
 }
 
-Result<> Cast::build_memory(Actor& actor) {
+// They arrive as 0, 1, 2, … in a table that is empty but for the service sockets.
+Result<Cast::Materials> Cast::plan_memory(Actor& actor) {
   MemoryPlan::Origin from;
   if (actor.family->inherits_memory) from = {actor.parent->image, &actor.parent->vdso};
   actor.memory = TRY(MemoryPlan::make(*actor.image, actor.vdso, from, scratch_));
-  const MemoryPlan& plan = *actor.memory;
+  MemoryPlan& plan = *actor.memory;
+  if (actor.family->inherits_memory && actor.parent->memory)
+    plan.leave_out_inherited(*actor.parent->memory, [this](const Chunk& chunk) { return checksum_of(chunk); });
 
-  // They arrive as 0, 1, 2, … in a table that is empty but for the service socket.
-  MemoryFiles fds;
-  std::vector<int> descriptors;
+  Materials materials;
   const auto next = [&](int descriptor) {
-    descriptors.push_back(descriptor);
-    return static_cast<int>(descriptors.size()) - 1;
+    materials.descriptors.push_back(descriptor);
+    return static_cast<int>(materials.descriptors.size()) - 1;
   };
-  Fd program;
-  std::vector<Fd> pages;
-  for (const std::uint32_t file : plan.page_files()) {
-    pages.push_back(TRY(context_.open_page_file(file)));
-    fds.pages.push_back(next(pages.back().get()));
-  }
+  const auto next_file = [&](Fd file) { return next(materials.files.emplace_back(std::move(file)).get()); };
+  for (const std::uint32_t file : plan.page_files()) materials.fds.pages.push_back(next_file(TRY(context_.open_page_file(file))));
   const std::uint32_t executable = actor.image->mm->exe_file_id();
   if (!actor.executable || !same_file(*actor.executable, executable))
-    fds.executable = next((program = TRY(files_->open_as(executable, O_RDONLY))).get());
+    materials.fds.executable = next_file(TRY(files_->open_as(executable, O_RDONLY)));
   actor.executable = executable;
-  std::vector<Fd> mapped;
-  for (const MappedFile& file : plan.files()) {
-    mapped.push_back(TRY_OR(files_->open_as(file.id, file.flags), std::move(e).owner(actor.threads.front().name)));
-    fds.files.push_back(next(mapped.back().get()));
-  }
-  for (const std::uint64_t id : plan.shared()) fds.shared.push_back(next(shared_->descriptor(id)));
-  Fd null;
-  if (actor.image->mm->aios_size() != 0) null = TRY(sys::openat(AT_FDCWD, "/dev/null", O_WRONLY));
-  const int null_device = null ? next(null.get()) : -1;
-  TRY(hand_out(actor.threads.front(), descriptors));
+  for (const MappedFile& file : plan.files())
+    materials.fds.files.push_back(next_file(TRY_OR(files_->open_as(file.id, file.flags), std::move(e).owner(actor.threads.front().name))));
+  for (const std::uint64_t id : plan.shared()) materials.fds.shared.push_back(next(shared_->descriptor(id)));
+  if (actor.image->mm->aios_size() != 0) materials.null_device = next_file(TRY(sys::openat(AT_FDCWD, "/dev/null", O_WRONLY)));
+  return materials;
+}
 
+Result<> Cast::build_memory(Actor& actor) {
+  const Materials materials = TRY(plan_memory(actor));
+  const MemoryPlan& plan = *actor.memory;
+  TRY(hand_out(actor.threads.front(), materials.descriptors));
   parasite::Program map;
-  plan.append_map(map, fds);
+  plan.append_map(map, materials.fds);
   TRY(run(actor, map));
-  TRY(fill_memory(actor, fds));
+  TRY(fill_memory(actor, materials.fds));
   parasite::Program seal;
   plan.append_seal(seal);
   append_attachments(seal, context_.image, *actor.image->mm, attaching_room_);
   TRY(run(actor, seal));
-  TRY(make_aio_rings(actor, null_device));
+  TRY(make_aio_rings(actor, materials.null_device));
   parasite::Program close;
-  close.call("close what was mapped", SYS_close_range, {0, descriptors.size() - 1, 0});
+  append_close(close, materials);
   TRY(run(actor, close));
   pages_restored_ += plan.bytes() / 4096;
   return {};
+}
+
+void Cast::append_close(parasite::Program& program, const Materials& materials) {
+  if (materials.descriptors.empty()) return;
+  program.call("close what was mapped", SYS_close_range, {0, materials.descriptors.size() - 1, 0});
 }
 
 // When all else is mapped: the kernel chooses where a new ring is at first.
@@ -94,12 +96,10 @@ Result<> Cast::fill_memory(Actor& actor, const MemoryFiles& fds) {
   const std::size_t room = yard_->area().program_room() / 4;
   for (std::size_t next = 0; next < plan.chunks().size();) {
     parasite::Program programs[2];
-    std::vector<parasite::OpRef> checksums[2];
-    std::vector<std::size_t> chunks[2];
+    std::vector<MemoryPlan::Loaded> loaded[2];
     for (; next < plan.chunks().size() && programs[0].size_bytes() < room && programs[1].size_bytes() < room; ++next) {
       const std::size_t who = helper && !plan.needs_scratch(next) ? next % 2 : 0;
-      plan.append_fill(programs[who], fds, next, next + 1, checksums[who]);
-      chunks[who].push_back(next);
+      plan.append_fill(programs[who], fds, next, next + 1, loaded[who]);
     }
     yard_->area().rewind();
     parasite::Batch batch(keeper_);
@@ -108,23 +108,29 @@ Result<> Cast::fill_memory(Actor& actor, const MemoryFiles& fds) {
     if (!programs[1].empty()) TRY(helper->add_to(batch, programs[1]));
     TRY(batch.run(std::chrono::minutes(10)));
     for (std::size_t who = 0; who < 2; ++who)
-      for (std::size_t i = 0; i < chunks[who].size(); ++i)
-        TRY(check_sum(actor, chunks[who][i],
-                      static_cast<std::uint64_t>(batch.placed(who == 1 && both ? 1 : 0).result(checksums[who][i]))));
+      if (!loaded[who].empty()) TRY(check_sums(actor, loaded[who], batch.placed(who == 1 && both ? 1 : 0)));
   }
   return helper ? helper->dismiss() : Result<>{};
 }
 
-// Images of the reference engine have no checksums: there is nothing to compare with then.
-Result<> Cast::check_sum(const Actor& actor, std::size_t chunk, std::uint64_t sum) const {
-  const Chunk& read = actor.memory->chunks()[chunk];
-  const auto expected = context_.page_checksums(read.file);
-  // Those that were read in part were compared when the images were opened.
-  if (!read.is_whole(context_.image.page_files[read.file].bytes) || read.checksum_index() >= expected.size()) return {};
-  if (sum == expected[read.checksum_index()]) return {};
-  return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", read.offset))
-                  .object(context_.page_file_name(read.file))
-                  .remedy("the file was damaged after the checkpoint"));
+// Images of the reference engine have none: there is nothing to compare with then. Chunks that are read in part were
+// compared when the images were opened.
+std::optional<std::uint64_t> Cast::checksum_of(const Chunk& chunk) const {
+  const auto expected = context_.page_checksums(chunk.file);
+  if (!chunk.is_whole(context_.image.page_files[chunk.file].bytes) || chunk.checksum_index() >= expected.size()) return std::nullopt;
+  return expected[chunk.checksum_index()];
+}
+
+Result<> Cast::check_sums(const Actor& actor, std::span<const MemoryPlan::Loaded> loaded, const parasite::Placed& placed) const {
+  for (const MemoryPlan::Loaded& each : loaded) {
+    const Chunk& chunk = actor.memory->chunks()[each.chunk];
+    const auto expected = checksum_of(chunk);
+    if (!expected || *expected == static_cast<std::uint64_t>(placed.result(each.checksum))) continue;
+    return fail(Error::corrupt(format("checksum of the pages at offset {} is wrong", chunk.offset))
+                    .object(context_.page_file_name(chunk.file))
+                    .remedy("the file was damaged after the checkpoint"));
+  }
+  return {};
 }
 
 }  // namespace dormouse::engine

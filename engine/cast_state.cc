@@ -29,10 +29,15 @@ Result<> Cast::install_files() {
   watches_ = epoll_watches(context_.image);
   TRY(take_terminals());
   TRY(open_files_about_descriptors());
+  parasite::Pipeline pipeline(*yard_);
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive() || (actor.family->owns & CLONE_FILES)) continue;
+    TRY(install_files(actor, pipeline));
+    TRY(pipeline.finish());  // others may share that table
+  }
   for (Actor& actor : actors_)
-    if (actor.image->alive() && !(actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
-  for (Actor& actor : actors_)
-    if (actor.image->alive() && (actor.family->owns & CLONE_FILES)) TRY(install_files(actor));
+    if (actor.image->alive() && (actor.family->owns & CLONE_FILES)) TRY(install_files(actor, pipeline));
+  TRY(pipeline.finish());
   TRY(files_->refill());
   return take_locks();
 }
@@ -53,7 +58,7 @@ Result<> Cast::open_files_about_descriptors() {
     if (table == context_.image.descriptors.end()) continue;
     if (std::ranges::find(table->second, told->number, &pb::fdinfo_entry::fd) == table->second.end()) continue;
     parasite::Program hold, let_go;
-    hold.call(format("hold descriptor {}", told->number), SYS_dup3, {service_.number, told->number, 0});
+    hold.call(format("hold descriptor {}", told->number), SYS_dup3, {service_.first_number, told->number, 0});
     let_go.call(format("let go of descriptor {}", told->number), SYS_close, {told->number});
     TRY(run(*actor, hold));
     TRY_OR(files_->open(id), std::move(e).owner("the image"));
@@ -107,7 +112,7 @@ void append_table(parasite::Program& program, const std::vector<pb::fdinfo_entry
 
 // Descriptors arrive as 0, 1, 2, … in ascending order of the numbers they are to have, so that each
 // number is at least as high as the one it arrived under: moved from the top down, none is overwritten.
-Result<> Cast::install_files(Actor& actor) {
+Result<> Cast::install_files(Actor& actor, parasite::Pipeline& pipeline) {
   const ImageTask& image = *actor.image;
   const auto open = [&](std::uint32_t id) -> Result<int> {
     return TRY_OR(files_->open(id), std::move(e).owner(actor.threads.front().name));
@@ -128,11 +133,18 @@ Result<> Cast::install_files(Actor& actor) {
     descriptors.push_back(TRY(open(own.cwd_id)));
     descriptors.push_back(TRY(open(own.root_id)));
   }
-  TRY(hand_out(actor.threads.front(), descriptors));
-
   parasite::Program program;
+  Handover handover;
+  const parasite::Puppet& leader = actor.threads.front();
+  const bool all_of_leader = std::ranges::all_of(all, [&](const auto& one) { return one.first == &leader; });
+  if (fit_into_one_message(descriptors) && all_of_leader) {
+    handover = TRY(append_hand_out(program, TRY(pipeline.next_lane()), descriptors));
+  } else {
+    TRY(pipeline.finish());
+    TRY(hand_out(leader, descriptors));
+  }
   for (const auto& [puppet, own] : all) {
-    if (puppet == &actor.threads.front()) {
+    if (puppet == &leader) {
       append_directories(program, own, context_.image);
       continue;
     }
@@ -141,7 +153,9 @@ Result<> Cast::install_files(Actor& actor) {
     append_directories(apart, own, context_.image);
     TRY(yard_->run(*puppet, apart));
   }
-  if (!(actor.family->owns & CLONE_FILES)) return run(actor, program);
+  const auto done = [&leader, handover](const parasite::Placed& placed) { return check_arrival(leader, handover, placed); };
+  if (!(actor.family->owns & CLONE_FILES))
+    return program.empty() ? Result<>{} : pipeline.start(leader, std::move(program), done);
   append_table(program, table);
   if (const auto watches = watches_.find(actor.image->ids.files_id()); watches != watches_.end()) {
     for (const EpollWatch& watch : watches->second) {
@@ -153,47 +167,41 @@ Result<> Cast::install_files(Actor& actor) {
                    {watch.epoll, EPOLL_CTL_ADD, watch.target, program.value(event)});
     }
   }
-  program.call("close the service socket", SYS_close, {service_.number});
-  return run(actor, program);
+  program.call("close the service sockets", SYS_close_range, {service_.first_number, service_.last_number(), 0});
+  return pipeline.start(leader, std::move(program), done);
 }
 
 Result<> Cast::restore_state() {
   TRY(place_in_cgroups());
   const Inherited inherited = TRY(Inherited::of_engine());
-  std::vector<std::unique_ptr<parasite::Program>> programs;
-  const auto all_alive = [&](auto&& add) -> Result<> {
-    yard_->area().rewind();
-    programs.clear();
-    parasite::Batch batch(keeper_);
-    for (Actor& actor : actors_)
-      if (actor.image->alive()) TRY(add(batch, actor));
-    return batch.run();
-  };
-  TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
-    auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+  parasite::Pipeline pipeline(*yard_);
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    parasite::Program program;
     TRY(append_process_state(program, context_, *actor.image));
-    TRY(batch.add(yard_->area(), actor.threads.front().slot, actor.threads.front().tid, actor.threads.front().name, program));
-    return {};
-  }));
+    TRY(pipeline.start(actor.threads.front(), std::move(program)));
+  }
+  TRY(pipeline.finish());
   // With all actions set, and before there is a limit that they may exceed.
-  TRY(all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
     for (const parasite::Puppet& puppet : actor.threads) {
-      auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+      parasite::Program program;
       TRY(append_queued_signals(program, *actor.image, core_of(actor, puppet)));
-      if (!program.empty()) TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
+      if (!program.empty()) TRY(pipeline.start(puppet, std::move(program)));
     }
-    return {};
-  }));
-  for (const Actor& actor : actors_)
-    if (actor.image->alive()) TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
-  return all_alive([&](parasite::Batch& batch, Actor& actor) -> Result<> {
+  }
+  TRY(pipeline.finish());
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     for (const parasite::Puppet& puppet : actor.threads) {
-      auto& program = *programs.emplace_back(std::make_unique<parasite::Program>());
+      parasite::Program program;
       TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited));
-      TRY(batch.add(yard_->area(), puppet.slot, puppet.tid, puppet.name, program));
+      TRY(pipeline.start(puppet, std::move(program)));
     }
-    return {};
-  });
+  }
+  return pipeline.finish();
 }
 
 const pb::core_entry& Cast::core_of(const Actor& actor, const parasite::Puppet& puppet) const {

@@ -21,6 +21,7 @@ struct PageRun {
 struct Piece {
   std::uint64_t address = 0;
   std::uint64_t bytes = 0;
+  friend bool operator==(const Piece&, const Piece&) = default;
 };
 
 struct Chunk {

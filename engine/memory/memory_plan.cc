@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <map>
 #include <span>
+#include <unordered_map>
 
 #include "base/format.h"
 #include "engine/memory/vma_kind.h"
@@ -129,6 +130,7 @@ Result<MemoryPlan> MemoryPlan::make(const ImageTask& task, VdsoPlan vdso, const 
   for (const Chunk& chunk : plan.chunks_)
     if (plan.page_files_.empty() || plan.page_files_.back() != chunk.file) plan.page_files_.push_back(chunk.file);
   for (const Chunk& chunk : plan.chunks_) plan.chunk_scratch_.push_back(!chunk.readable);
+  plan.chunk_left_out_.resize(plan.chunks_.size());
   if (inherited_from.task) {
     std::vector<AddressRange> inherited;
     for (std::size_t i = 0; i < plan.sources_.size(); ++i)
@@ -180,7 +182,33 @@ bool MemoryPlan::is_kept(std::uint64_t address) const {
   return after != kept_.begin() && address < std::prev(after)->end;
 }
 
-bool MemoryPlan::uses_scratch() const { return std::ranges::find(chunk_scratch_, true) != chunk_scratch_.end(); }
+bool MemoryPlan::uses_scratch() const {
+  for (std::size_t i = 0; i < chunks_.size(); ++i)
+    if (chunk_scratch_[i] && !chunk_left_out_[i]) return true;
+  return false;
+}
+
+// No piece is of two mappings.
+bool MemoryPlan::is_inherited(const Chunk& chunk) const {
+  const auto mappings = std::span(task_->mm->vmas().data(), sources_.size());
+  return std::ranges::all_of(chunk.pieces, [&](const Piece& piece) {
+    const auto at = std::ranges::upper_bound(mappings, piece.address, {}, [](const pb::vma_entry* v) { return v->end(); });
+    return at != mappings.end() && sources_[static_cast<std::size_t>(at - mappings.begin())].kind == Source::Kind::kInherited;
+  });
+}
+
+// A task could make two chunks of one checksum, but only of contents that it knows, and nobody's memory is told to another.
+void MemoryPlan::leave_out_inherited(const MemoryPlan& parent,
+                                     const std::function<std::optional<std::uint64_t>(const Chunk&)>& checksum_of) {
+  std::unordered_map<std::uint64_t, const Chunk*> of_parent;  // by the address of the first page
+  for (const Chunk& chunk : parent.chunks_) of_parent.emplace(chunk.pieces.front().address, &chunk);
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    const auto found = of_parent.find(chunks_[i].pieces.front().address);
+    if (found == of_parent.end() || found->second->pieces != chunks_[i].pieces || !is_inherited(chunks_[i])) continue;
+    const auto own = checksum_of(chunks_[i]);
+    chunk_left_out_[i] = own.has_value() && own == checksum_of(*found->second);
+  }
+}
 
 // While nothing new is mapped: the kernel refuses to replace an executable that is (EBUSY), be it only
 // because two tasks run the same one.
@@ -248,8 +276,9 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
 }
 
 void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds, std::size_t first,
-                             std::size_t last, std::vector<parasite::OpRef>& checksums) const {
+                             std::size_t last, std::vector<Loaded>& loaded) const {
   for (std::size_t c = first; c < last; ++c) {
+    if (chunk_left_out_[c]) continue;
     const Chunk& chunk = chunks_[c];
     // Pieces of a chunk that goes through scratch memory are put in their places one by one afterwards.
     std::vector<Piece> pieces = chunk.pieces;
@@ -267,8 +296,7 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
                    parasite::exactly(static_cast<std::int64_t>(bytes)));
       offset += bytes;
     }
-    checksums.push_back(program.perform(parasite::OpCode::kHash, "checksum pages", {at, pieces.size()},
-                                        parasite::anything()));
+    loaded.push_back({c, program.perform(parasite::OpCode::kHash, "checksum pages", {at, pieces.size()}, parasite::anything())});
     if (!chunk_scratch_[c]) continue;
     std::uint64_t in_scratch = scratch_;
     for (const Piece& piece : chunk.pieces) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
@@ -58,10 +60,18 @@ class MemoryPlan {
   // 1: takes away what does not belong, sets the kernel's record of the address space (PR_SET_MM_MAP), and
   // maps what is missing, writable where it is to be filled.
   void append_map(parasite::Program& program, const MemoryFiles& fds) const;
-  // 2: loads chunks [first, last): any number of threads may do so at once. Adds, per chunk, the
+  // 2: loads chunks [first, last): any number of threads may do so at once. Adds, for each that is loaded, the
   // operation whose result is its checksum.
+  struct Loaded {
+    std::size_t chunk;
+    parasite::OpRef checksum;
+  };
   void append_fill(parasite::Program& program, const MemoryFiles& fds, std::size_t first, std::size_t last,
-                   std::vector<parasite::OpRef>& checksums) const;
+                   std::vector<Loaded>& loaded) const;
+  // Leaves out the chunks that the puppet has inherited as they are to be: of the same pages, with the same checksum, as one
+  // that its parent has loaded. `checksum_of`: as the images say, nothing where they do not.
+  void leave_out_inherited(const MemoryPlan& parent,
+                           const std::function<std::optional<std::uint64_t>(const Chunk&)>& checksum_of);
   // Chunks that need the scratch memory are filled by one thread only.
   bool needs_scratch(std::size_t chunk) const { return chunk_scratch_[chunk]; }
   // 3: final protections and locks, scratch gone.
@@ -80,6 +90,7 @@ class MemoryPlan {
   void choose_sources(const Origin& origin);
   bool writable_for_filling(std::size_t i) const;
   bool is_kept(std::uint64_t address) const;
+  bool is_inherited(const Chunk& chunk) const;
   bool uses_scratch() const;
   void append_layout(parasite::Program& program, const MemoryFiles& fds) const;
   void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
@@ -96,7 +107,7 @@ class MemoryPlan {
   std::vector<std::uint64_t> shared_;
   std::vector<std::uint32_t> page_files_;
   std::vector<Chunk> chunks_;
-  std::vector<bool> chunk_scratch_;
+  std::vector<bool> chunk_scratch_, chunk_left_out_;
   std::uint64_t bytes_ = 0;
 };
 

@@ -26,6 +26,7 @@
 #include "parasite/host/area.h"
 #include "parasite/host/context.h"
 #include "parasite/host/gadgets.h"
+#include "parasite/host/job.h"
 #include "parasite/host/keeper.h"
 #include "parasite/host/signal_action.h"
 
@@ -173,21 +174,9 @@ class Batch {
                           const Program& program);
   // Error: of the first program that did not end as expected, naming operation and process.
   [[nodiscard]] Result<> run(std::chrono::milliseconds patience = std::chrono::seconds(60));
-  const Placed& placed(std::size_t index) const { return jobs_[index].placed; }
+  const Placed& placed(std::size_t index) const { return jobs_[index].placed(); }
 
  private:
-  struct Job {
-    Area* area;
-    std::uint32_t slot;
-    pid_t tid;
-    std::string name;
-    Placed placed;
-    std::uint32_t finished_before = 0;
-  };
-  [[nodiscard]] Result<> start(Job& job);
-  [[nodiscard]] Result<> serve_again(const Job& job);
-  static std::string operation(const Program& program, std::uint32_t op);
-  static Result<> verdict(const Job& job);
   Keeper& keeper_;
   std::vector<Job> jobs_;
 };

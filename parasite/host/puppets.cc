@@ -57,7 +57,7 @@ Result<> PuppetYard::prepare(std::uint32_t slot, bool process) {
   return {};
 }
 
-void PuppetYard::become(std::uint32_t slot, int keep_fd) {
+void PuppetYard::become(std::uint32_t slot, int keep_first, int keep_last) {
   auto* at = reinterpret_cast<void*>(area_.address());
   const void* mapped = ::mmap(at, area_.size(), PROT_READ | PROT_WRITE | PROT_EXEC,
                               MAP_SHARED | MAP_FIXED_NOREPLACE, memory_.get(), 0);
@@ -65,8 +65,8 @@ void PuppetYard::become(std::uint32_t slot, int keep_fd) {
   const std::uint64_t all = ~std::uint64_t{0};
   ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof all);
   unregister_rseq();
-  if (keep_fd > 0) ::close_range(0, static_cast<unsigned>(keep_fd) - 1, 0);
-  ::close_range(static_cast<unsigned>(keep_fd) + 1, ~0u, 0);
+  if (keep_first > 0) ::close_range(0, static_cast<unsigned>(keep_first) - 1, 0);
+  ::close_range(static_cast<unsigned>(keep_last) + 1, ~0u, 0);
   asm volatile(
       "mov %[stack], %%rsp\n\t"
       "xor %%ebp, %%ebp\n\t"

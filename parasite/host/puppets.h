@@ -40,8 +40,8 @@ class PuppetYard {
   [[nodiscard]] Result<> prepare(std::uint32_t slot, bool process);
 
   // Turns the calling process (a fresh child of the engine) into the puppet of `slot`: maps the area,
-  // closes every descriptor but `keep_fd`, and serves. Never returns; on failure the process exits.
-  [[noreturn]] void become(std::uint32_t slot, int keep_fd);
+  // closes every descriptor but [keep_first, keep_last], and serves. Never returns; on failure the process exits.
+  [[noreturn]] void become(std::uint32_t slot, int keep_first, int keep_last);
   // Everything but the area (and what lies in `keep`) out of the address space.
   void append_unmap_all(Program& program) const;
   // A new process (exit_signal SIGCHLD) or thread, as clone3 flags say, under the id
