@@ -6,7 +6,7 @@
 #include "tests/workloads/workload.h"
 
 namespace {
-constexpr int kGroups = 20'000, kThreads = 30;
+constexpr int kGroups = 10'000, kThreads = 30;
 std::atomic<bool> g_over{false};
 
 void check_groups() {
