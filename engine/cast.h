@@ -60,6 +60,7 @@ class Cast {
     VdsoPlan vdso;
     std::optional<MemoryPlan> memory;
     bool holds_memory = false;  // of whoever it was born of: to be emptied before its own is built
+    LateTimers late;
     std::optional<std::uint32_t> executable;  // what the kernel takes for its executable, by file id
   };
   [[nodiscard]] Result<> plan_vdsos(const AddressRange& reserved);
@@ -118,7 +119,8 @@ class Cast {
   [[nodiscard]] static Result<> check_arrival(const parasite::Puppet& to, const Handover& sent, const parasite::Placed& placed);
   [[nodiscard]] Result<> prepare_cgroups();
   [[nodiscard]] Result<> place_in_cgroups();
-  [[nodiscard]] Result<> leave_area(Actor& actor);
+  [[nodiscard]] Result<> look_at_timers();
+  [[nodiscard]] Result<> leave_area();
   [[nodiscard]] Result<> set_registers(Actor& actor);
   void stop(const Actor& actor, int signal);
 

@@ -134,10 +134,10 @@ Result<> Cast::install_files(Actor& actor, parasite::Pipeline& pipeline) {
     descriptors.push_back(TRY(open(own.root_id)));
   }
   parasite::Program program;
-  Handover handover;
   const parasite::Puppet& leader = actor.threads.front();
-  const bool all_of_leader = std::ranges::all_of(all, [&](const auto& one) { return one.first == &leader; });
-  if (fit_into_one_message(descriptors) && all_of_leader) {
+  const bool threads_take_some = std::ranges::any_of(all, [&](const auto& each) { return each.first != &leader; });
+  Handover handover;
+  if (fit_into_one_message(descriptors) && !threads_take_some) {
     handover = TRY(append_hand_out(program, TRY(pipeline.next_lane()), descriptors));
   } else {
     TRY(pipeline.finish());
@@ -154,8 +154,7 @@ Result<> Cast::install_files(Actor& actor, parasite::Pipeline& pipeline) {
     TRY(yard_->run(*puppet, apart));
   }
   const auto done = [&leader, handover](const parasite::Placed& placed) { return check_arrival(leader, handover, placed); };
-  if (!(actor.family->owns & CLONE_FILES))
-    return program.empty() ? Result<>{} : pipeline.start(leader, std::move(program), done);
+  if (!(actor.family->owns & CLONE_FILES)) return program.empty() ? Result<>{} : pipeline.start(leader, std::move(program), done);
   append_table(program, table);
   if (const auto watches = watches_.find(actor.image->ids.files_id()); watches != watches_.end()) {
     for (const EpollWatch& watch : watches->second) {
@@ -171,8 +170,29 @@ Result<> Cast::install_files(Actor& actor, parasite::Pipeline& pipeline) {
   return pipeline.start(leader, std::move(program), done);
 }
 
+// What time it is for timers that are late.
+Result<> Cast::look_at_timers() {
+  for (Actor& actor : actors_) {
+    if (!actor.image->alive()) continue;
+    const auto cores = cores_of(*actor.image);
+    TimerClocks clocks;
+    parasite::Program program;
+    clocks.ask(program, cores);
+    if (program.empty()) continue;
+    parasite::Batch batch(keeper_);
+    const parasite::Puppet& leader = actor.threads.front();
+    TRY(batch.add(yard_->area(), leader.slot, leader.tid, leader.name, program));
+    TRY(batch.run());
+    clocks.take(batch.placed(0));
+    actor.late = TRY_OR(clocks.plan(cores), std::move(e).owner(leader.name));
+    yard_->area().rewind();
+  }
+  return {};
+}
+
 Result<> Cast::restore_state() {
   TRY(place_in_cgroups());
+  TRY(look_at_timers());
   const Inherited inherited = TRY(Inherited::of_engine());
   parasite::Pipeline pipeline(*yard_);
   for (Actor& actor : actors_) {
@@ -187,7 +207,7 @@ Result<> Cast::restore_state() {
     if (!actor.image->alive()) continue;
     for (const parasite::Puppet& puppet : actor.threads) {
       parasite::Program program;
-      TRY(append_queued_signals(program, *actor.image, core_of(actor, puppet)));
+      TRY(append_queued_signals(program, *actor.image, core_of(actor, puppet), actor.late));
       if (!program.empty()) TRY(pipeline.start(puppet, std::move(program)));
     }
   }
@@ -197,7 +217,7 @@ Result<> Cast::restore_state() {
     TRY(apply_from_outside(context_, *actor.image, actor.threads.front().tid, inherited));
     for (const parasite::Puppet& puppet : actor.threads) {
       parasite::Program program;
-      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited));
+      TRY(append_thread_state(program, context_, *actor.image, core_of(actor, puppet), inherited, actor.late));
       TRY(pipeline.start(puppet, std::move(program)));
     }
   }
@@ -210,11 +230,13 @@ const pb::core_entry& Cast::core_of(const Actor& actor, const parasite::Puppet& 
 }
 
 Result<> Cast::resume() {
-  for (Actor& actor : actors_)
+  for (const Actor& actor : actors_)
     if (actor.image->alive())
-      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::stop_serving(keeper_, puppet.tid));
-  for (Actor& actor : actors_)
-    if (actor.image->alive() && (actor.family->owns & CLONE_VM)) TRY(leave_area(actor));
+      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::ask_to_stop_serving(keeper_, puppet.tid));
+  for (const Actor& actor : actors_)
+    if (actor.image->alive())
+      for (const parasite::Puppet& puppet : actor.threads) TRY(parasite::wait_until_stopped(keeper_, puppet.tid));
+  TRY(leave_area());
   for (Actor& actor : actors_)
     if (actor.image->alive()) TRY(set_registers(actor));
   TRY(cgroups_->apply_freezer());
@@ -262,16 +284,26 @@ void Cast::stop(const Actor& actor, int signal) {
 }
 
 // The interpreter's own system call takes the area away, itself included: when it ends the leader is stopped
-// and goes on with other registers, as all its threads do.
-Result<> Cast::leave_area(Actor& actor) {
-  const parasite::Puppet& leader = actor.threads.front();
+// and goes on with other registers, as all its threads do. What they stood in goes with it.
+Result<> Cast::leave_area() {
   const auto gadget = parasite::find_syscall(parasite::interpreter_image());
   if (!gadget) return fail(Error::unsupported("the interpreter has no system call"));
-  const user_regs_struct regs = TRY(sys::ptrace::getregs(leader.tid));
-  const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
-  TRY_OR(parasite::attended_syscall(keeper_, leader.tid, regs, yard_->area().entry() + *gadget, regs.rsp, SYS_munmap, args),
-         std::move(e).during("leaving the interpreter").owner(leader.name));
-  return {};
+  std::vector<std::pair<const parasite::Puppet*, parasite::AttendedCall>> calls;
+  const auto each = [&](auto step) -> Result<> {
+    for (auto& [leader, call] : calls) TRY_OR(step(call), std::move(e).during("leaving the interpreter").owner(leader->name));
+    return {};
+  };
+  for (const Actor& actor : actors_) {
+    if (!actor.image->alive() || !(actor.family->owns & CLONE_VM)) continue;
+    const parasite::Puppet& leader = actor.threads.front();
+    calls.emplace_back(&leader, parasite::AttendedCall(leader.tid, TRY(sys::ptrace::getregs(leader.tid))));
+  }
+  TRY(each([&](parasite::AttendedCall& call) {
+    const std::uint64_t args[] = {yard_->area().address(), yard_->area().size()};
+    return call.begin(yard_->area().entry() + *gadget, yard_->area().stack_top(0), SYS_munmap, args);
+  }));
+  TRY(each([&](parasite::AttendedCall& call) { return call.pass_entry(keeper_); }));
+  return each([&](parasite::AttendedCall& call) { return call.end(keeper_); });
 }
 
 Result<> Cast::set_registers(Actor& actor) {

@@ -107,7 +107,7 @@ Result<> Checkpoint::run() {
   TRY(no_blockers());
   TRY(save_tasks());
   TRY(save_memory());
-  TRY(save_inventory(*context_));
+  TRY(save_inventory(*context_, subjects_->probed()));
   TRY(seal());                     // from here on it is a checkpoint
   TRY(notify("post-dump"));
   TRY(settle_tracking());          // goes on, or is gone

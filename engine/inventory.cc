@@ -27,7 +27,7 @@ pb::inventory_entry begin_inventory() {
 
 }  // namespace
 
-Result<> save_inventory(const DumpContext& context) {
+Result<> save_inventory(const DumpContext& context, bool probed) {
   pb::inventory_entry inventory = begin_inventory();
   pb::task_kobj_ids_entry& own = *inventory.mutable_root_ids();
   own.set_vm_id(1);
@@ -38,6 +38,7 @@ Result<> save_inventory(const DumpContext& context) {
   inventory.set_root_cg_set(cgroups::SavedCgroups::kOwnSet);
   inventory.set_lsmtype(pb::NO_LSM);
   inventory.set_tcp_close(context.options.tcp_close);
+  if (probed) inventory.set_allow_uprobes(true);
   if (context.options.track_memory) inventory.set_dump_uptime(uptime_microseconds());
   // Nothing is locked by the engine: connections are not saved yet.
   inventory.set_network_lock_method(0);

@@ -7,8 +7,8 @@
 
 namespace dormouse::engine {
 
-// Of a dump; of a pre-dump, which has no tasks to describe.
-[[nodiscard]] Result<> save_inventory(const DumpContext& context);
+// Of a dump (`probed`: uprobes have been in its tasks); of a pre-dump, which has no tasks to describe.
+[[nodiscard]] Result<> save_inventory(const DumpContext& context, bool probed);
 [[nodiscard]] Result<> save_pre_dump_inventory(const DumpContext& context);
 
 // Whether memory can be tracked if that is asked for.

@@ -82,6 +82,9 @@ struct CommonOptions {
   bool external_unix_sockets = false;
   bool file_locks = false;
   bool evasive_devices = false;
+  // A uprobe has been in tasks, and code that it changed may be in their pages: where they are restored, it must be
+  // active if it was when they were saved, or they get SIGTRAP.
+  bool allow_uprobes = false;
   bool orphan_pts_master = false;
   bool link_remap = false;
   bool skip_file_rwx_check = false;

@@ -84,6 +84,10 @@ Result<> Restore::open() {
   chain_ = TRY(images::Chain::open(options_.images_dir));
   if (options_.cpu.record && options_.cpu.any()) TRY(check_cpu(options_.images_dir, options_.cpu));
   image_ = TRY(load_image(*chain_));
+  if (image_->inventory.allow_uprobes() && !options_.allow_uprobes)
+    return fail(Error::unsupported("uprobes have been in its tasks, which were saved with --allow-uprobes")
+                    .object("inventory.img").owner("the image")
+                    .remedy("say --allow-uprobes here, too: those that were active must be so now"));
   context_.emplace(RestoreContext{options_, *options_.log, (*chain_)[0], *image_, &*chain_});
   return check_shared_chunks(*context_);
 }

@@ -1,6 +1,7 @@
 // The live processes of a tree on their way into the images, and each step that all of them go through together.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <vector>
@@ -40,6 +41,8 @@ class Subjects {
   [[nodiscard]] Result<> write();
 
   std::span<Subject> all() { return subjects_; }
+  // Whether uprobes have been in some of them.
+  bool probed() const { return std::ranges::any_of(subjects_, [](const Subject& each) { return each.space.probed(); }); }
   // Where threads of all tasks in this one's memory have their areas for restartable sequences.
   std::vector<std::uint64_t> restartable_areas(const Task& owner) const;
 

@@ -53,6 +53,10 @@ Result<AddressSpace> AddressSpace::read(const DumpContext& context, const Task& 
     // Write protection for the sake of an earlier dump is no property of the task.
     if (vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task)))
       vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
+    if (is_uprobes(vma) && context.options.allow_uprobes) {
+      space.probed_ = true;
+      continue;
+    }
     Result<pb::vma_entry> entry = describe_vma(vma, context.memory_mounts);
     if (!entry) {
       space.refused_.push_back(std::move(entry).error().owner(task.name()));

@@ -24,12 +24,14 @@ class AddressSpace {
   // Several threads of the engine may do so, each for another task.
   static Result<AddressSpace> read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
                                    const sys::Features& features);
+  // Whether a uprobe has been in it, which options allow (allow_uprobes).
+  bool probed() const { return probed_; }
   // Mappings that cannot be saved.
   void report(Blockers& blockers);
 
   std::span<const proc::Vma> maps() const { return maps_; }
   const pb::mm_entry& image() const { return image_; }
-  // For [vvar] and its neighbours being one record, and refused mappings being none, these are fewer.
+  // For [vvar] and its neighbours being one record, and refused mappings and [uprobes] being none, these are fewer.
   std::span<const pb::vma_entry> vmas() const { return vmas_; }
 
   // What only the task knows: appends to its leader's program, then takes the answers.
@@ -57,6 +59,7 @@ class AddressSpace {
   PolicyQuestions policies_;
   std::optional<parasite::OpRef> keys_;  // whether protection keys are allocated
   std::vector<Error> refused_;
+  bool probed_ = false;
   parasite::OpRef brk_, dumpable_, thp_, lock_;
   std::vector<std::pair<parasite::OpRef, pb::aio_ring_entry>> rings_;  // whether it is one
   std::vector<pb::aio_ring_entry> dead_rings_;

@@ -5,6 +5,7 @@
 
 #include "base/format.h"
 #include "engine/memory/memory_policy.h"
+#include "engine/memory/vma_kind.h"
 #include "images/schema/attributes.pb.h"
 
 namespace dormouse::engine {
@@ -18,7 +19,7 @@ constexpr long kMseal = 462;  // Linux 6.10
 }  // namespace
 
 bool is_sealed_by_task(const proc::Vma& vma) {
-  return vma.flags.has(VmFlag::kSealed) && !vma.name.starts_with("[v") && vma.name != "[uprobes]";
+  return vma.flags.has(VmFlag::kSealed) && !vma.name.starts_with("[v") && !is_uprobes(vma);
 }
 
 void note_sealed(std::span<const proc::Vma> maps, pb::memory_attributes_entry& to) {

@@ -58,9 +58,9 @@ Result<> refuse_unsupported(const Vma& vma) {
     return refuse(vma, "io_uring rings cannot be saved", "close the ring before the checkpoint");
   if (is_secret(vma))
     return refuse(vma, "secret memory is out of everybody else's reach by design", "unmap it first");
-  if (vma.name.starts_with("[uprobes]"))
+  if (is_uprobes(vma))
     return refuse(vma, "a uprobe is or was active in this task, and its code may still be changed by it",
-                  "checkpoint it before it is probed, or let it unmap that page when the probe is removed");
+                  "with --allow-uprobes it is saved with what its code is now; active uprobes must be so at the restore, too");
   if (vma.name.starts_with("anon_inode:") || vma.name.starts_with("socket:"))
     return refuse(vma, "mappings of this kind cannot be saved", "unmap it before the checkpoint");
   if (has(VmFlag::kUffdMissing) || has(VmFlag::kUffdWriteProtect) || has(VmFlag::kUffdMinor))

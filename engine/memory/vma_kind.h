@@ -42,6 +42,8 @@ pb::vma_entry describe_guard(std::uint64_t start, std::uint64_t end);
 bool has_private_pages(const pb::vma_entry& vma);
 // Of the memory behind it: 4096, or what MAP_HUGETLB and the bits beside it say.
 std::uint64_t page_bytes_of(std::uint32_t mmap_flags);
+// Where the kernel runs what uprobes displaced (Documentation/trace/uprobetracer.rst). It makes another one when it needs it.
+inline bool is_uprobes(const proc::Vma& vma) { return vma.name == "[uprobes]"; }
 inline bool is_guard(const pb::vma_entry& vma) { return vma.status() & vma_status::kGuard; }
 inline bool is_memfd_mapping(const pb::vma_entry& vma) { return vma.status() & vma_status::kMemfd; }
 inline bool is_file_mapping(const pb::vma_entry& vma) {

@@ -103,19 +103,24 @@ Result<> append_signal_actions(parasite::Program& program, const pb::task_core_e
   return {};
 }
 
-Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& from, QueueOf of) {
+Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& from, QueueOf of,
+                      const LateTimers& late) {
   if (from.signals_size() == 0) return {};
   // A signal to oneself may carry any siginfo, also one that claims to come from the kernel; to another
   // thread it may not (kernel/signal.c: do_rt_sigqueueinfo).
   const parasite::OpRef pid = program.call("", SYS_getpid, {});
   const parasite::OpRef tid = program.call("", SYS_gettid, {});
   for (const pb::siginfo_entry& entry : from.signals()) {
-    siginfo_t info;
-    if (entry.siginfo().size() != sizeof info)
-      return fail(Error::corrupt(format("a queued signal of {} bytes", entry.siginfo().size())));
-    std::memcpy(&info, entry.siginfo().data(), sizeof info);
+    const auto queued = info_of(entry);
+    if (!queued) return fail(Error::corrupt(format("a queued signal of {} bytes", entry.siginfo().size())));
+    const siginfo_t& info = *queued;
     if (info.si_signo < 1 || info.si_signo > kSignals)
       return fail(Error::corrupt(format("a queued signal with number {}", info.si_signo)));
+    const auto timer = late.find(static_cast<std::uint32_t>(info.si_timerid));
+    if (info.si_code == SI_TIMER && timer != late.end() && timer->second.waits) {
+      append_late_start(program, timer->first, timer->second.timer, timer->second.since);
+      continue;
+    }
     // Cannot wait in a queue: the process was about to be stopped or killed when it was saved.
     if (!has_action(info.si_signo)) continue;
     const parasite::DataRef data = program.value(info);

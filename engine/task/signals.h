@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/task/late_timers.h"
 #include "parasite/host/area.h"
 #include "parasite/host/program.h"
 
@@ -44,8 +45,10 @@ void save_alternate_stack(const stack_t& stack, pb::thread_sas_entry& to);
 
 enum class QueueOf : std::uint8_t { kProcess, kThread };
 // To be run with all signals blocked and after the actions are set: a signal whose action is to be
-// ignored would not be queued, and one that is set to be ignored later would be discarded.
-[[nodiscard]] Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& from, QueueOf of);
+// ignored would not be queued, and one that is set to be ignored later would be discarded. Signals of timers that wait are
+// sent by those timers, which must be there.
+[[nodiscard]] Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& from, QueueOf of,
+                                    const LateTimers& late = {});
 void append_alternate_stack(parasite::Program& program, const pb::thread_sas_entry& from);
 
 }  // namespace dormouse::engine

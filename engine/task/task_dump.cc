@@ -23,6 +23,7 @@
 #include "engine/task/settings.h"
 #include "engine/task/signals.h"
 #include "engine/task/timers.h"
+#include "engine/task/waiting_timers.h"
 #include "images/own_types.h"
 #include "images/schema/attributes.pb.h"
 #include "images/schema/task.pb.h"
@@ -330,6 +331,17 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   state_->own_segments = has_own_segments(placed, state_->settings);
   state_->dumpable = static_cast<int>(placed.result(state_->settings.dumpable));
   state_->thp_disabled = placed.result(state_->settings.thp_disabled) != 0;
+  return {};
+}
+
+Result<> TaskDump::count_overruns(parasite::Keeper& keeper) {
+  pb::task_core_entry& process = *state_->threads.front().core.mutable_tc();
+  if (process.timers().posix_size() == 0) return {};
+  SignalQueues queues{process.mutable_signals_s()};
+  for (State::PerThread& thread : state_->threads)
+    queues.push_back(thread.core.mutable_thread_core()->mutable_signals_p());
+  TRY_OR(engine::count_overruns(keeper, state_->held, queues, process.timers()),
+         std::move(e).owner(state_->task.name()));
   return {};
 }
 

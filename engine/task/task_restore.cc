@@ -49,12 +49,16 @@ std::uint32_t death_signal(const RestoreContext& context, const ImageTask& task,
   return 0;
 }
 
-// Null in images of the reference. `core`: of one of its threads.
-const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
-  std::uint32_t tid = task.tree.pid();
+// `core`: of one of its threads.
+std::uint32_t tid_of(const ImageTask& task, const pb::core_entry& core) {
   for (const auto& [number, one] : task.thread_cores)
-    if (&one == &core) tid = number;
-  const auto found = task.attributes.find(tid);
+    if (&one == &core) return number;
+  return task.tree.pid();
+}
+
+// Null in images of the reference.
+const pb::thread_attributes_entry* attributes_of(const ImageTask& task, const pb::core_entry& core) {
+  const auto found = task.attributes.find(tid_of(task, core));
   return found == task.attributes.end() ? nullptr : &found->second;
 }
 
@@ -65,6 +69,12 @@ Result<Inherited> Inherited::of_engine() {
   all.attributes = TRY(own_attributes());
   all.login_uid = own_login_uid();
   return all;
+}
+
+std::vector<const pb::core_entry*> cores_of(const ImageTask& task) {
+  std::vector<const pb::core_entry*> cores{&task.core};
+  for (const auto& [tid, core] : task.thread_cores) cores.push_back(&core);
+  return cores;
 }
 
 Result<> append_process_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task) {
@@ -83,17 +93,19 @@ Result<> append_process_state(parasite::Program& program, const RestoreContext& 
   return {};
 }
 
-Result<> append_queued_signals(parasite::Program& program, const ImageTask& task, const pb::core_entry& core) {
+Result<> append_queued_signals(parasite::Program& program, const ImageTask& task, const pb::core_entry& core,
+                               const LateTimers& late) {
   const auto append = [&]() -> Result<> {
-    if (core.has_tc()) TRY(append_queue(program, core.tc().signals_s(), QueueOf::kProcess));
-    return append_queue(program, core.thread_core().signals_p(), QueueOf::kThread);
+    if (!late.empty()) append_overruns(program, task.core.tc().timers(), late, tid_of(task, core), core.has_tc());
+    if (core.has_tc()) TRY(append_queue(program, core.tc().signals_s(), QueueOf::kProcess, late));
+    return append_queue(program, core.thread_core().signals_p(), QueueOf::kThread, late);
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));
   return {};
 }
 
 Result<> append_thread_state(parasite::Program& program, const RestoreContext& context, const ImageTask& task,
-                             const pb::core_entry& core, const Inherited& inherited) {
+                             const pb::core_entry& core, const Inherited& inherited, const LateTimers& late) {
   const pb::thread_core_entry& thread = core.thread_core();
   const auto append = [&]() -> Result<> {
     TRY(append_thread_settings(program, task.core.tc(), core));
@@ -111,7 +123,7 @@ Result<> append_thread_state(parasite::Program& program, const RestoreContext& c
     TRY(append_identity(program, context, thread.creds()));
     append_late_settings(program, task.mm ? &*task.mm : nullptr, death_signal(context, task, thread));
     // Only the leader's core has the process's part. Timers run from here: nothing is left to be done in the task.
-    if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers()));
+    if (core.has_tc() && core.tc().has_timers()) TRY(append_timer_start(program, core.tc().timers(), late));
     return {};
   };
   TRY_OR(append(), std::move(e).owner(name_of(task)));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/restore_context.h"
+#include "engine/task/late_timers.h"
 #include "parasite/host/program.h"
 
 namespace dormouse::engine {
@@ -30,6 +31,9 @@ struct Inherited {
   static Result<Inherited> of_engine();
 };
 
+// Of all threads of a task that is alive, the leader's first.
+std::vector<const pb::core_entry*> cores_of(const ImageTask& task);
+
 // What belongs to the process, run once by its leader after memory and descriptors are in place, after its
 // threads and children were born and helpers among them have ended, and before any append_thread_state():
 // signal actions, POSIX timers, child subreaper, membarrier registrations. All signals must be blocked in all threads
@@ -38,16 +42,19 @@ struct Inherited {
                                             const ImageTask& task);
 // Signals that wait, run by each thread after append_process_state() is done (an action may discard them) and before
 // apply_from_outside() (a limit may not allow so many). `core` is that thread's; the leader has the process's, too.
-[[nodiscard]] Result<> append_queued_signals(parasite::Program& program, const ImageTask& task, const pb::core_entry& core);
+// `late`: timers that start as of a time in the past (TimerClocks::plan()); they send what waits of theirs.
+[[nodiscard]] Result<> append_queued_signals(parasite::Program& program, const ImageTask& task, const pb::core_entry& core,
+                                             const LateTimers& late);
 // What belongs to one thread, run by each, and its last program: name, scheduling, alternate stack, robust
 // list, clear_child_tid, rseq; then seccomp filters (the thread must be traced with
 // PTRACE_O_SUSPEND_SECCOMP, or they bite at once) and, as nothing privileged works after them, credentials,
-// dumpable, parent death signal. The leader's ends by starting the timers. `core` is that thread's.
+// dumpable, parent death signal. The leader's ends by starting the timers. `core` is that thread's. `late`: timers that
+// start as of a time in the past (TimerClocks::plan()).
 //
 // A thread that shares memory with nobody (a forked puppet) must not have rseq registered any more.
 [[nodiscard]] Result<> append_thread_state(parasite::Program& program, const RestoreContext& context,
                                            const ImageTask& task, const pb::core_entry& core,
-                                           const Inherited& inherited);
+                                           const Inherited& inherited, const LateTimers& late);
 
 // What the engine does from outside while the puppet is held, after descriptors and memory are in place (limits
 // may not allow them any more): oom_score_adj, what a core dump has, resource limits.

@@ -230,7 +230,7 @@ class TaskStateTest : public testing::Test {
     std::vector<parasite::Program> queues(held.threads().size()), programs(held.threads().size());
     parasite::Batch sending(*keeper_);
     for (std::size_t i = 0; i < queues.size(); ++i) {
-      TRY(append_queued_signals(queues[i], imaged, i == 0 ? saved.leader : saved.thread));
+      TRY(append_queued_signals(queues[i], imaged, i == 0 ? saved.leader : saved.thread, {}));
       TRY(sending.add(held, *held.threads()[i], queues[i]));
     }
     TRY(sending.run());
@@ -238,7 +238,7 @@ class TaskStateTest : public testing::Test {
     held.area().rewind();
     parasite::Batch second(*keeper_);
     for (std::size_t i = 0; i < programs.size(); ++i) {
-      TRY(append_thread_state(programs[i], context, imaged, i == 0 ? saved.leader : saved.thread, inherited));
+      TRY(append_thread_state(programs[i], context, imaged, i == 0 ? saved.leader : saved.thread, inherited, {}));
       TRY(second.add(held, *held.threads()[i], programs[i]));
     }
     TRY(second.run());

@@ -63,17 +63,6 @@ Result<itimerval> interval_of(const pb::itimer_entry& from) {
   return timer;
 }
 
-Result<itimerspec> value_of(const pb::posix_timer_entry& from) {
-  constexpr std::uint64_t kNanoseconds = 1'000'000'000;
-  if (!is_time(from.isec(), from.insec(), kNanoseconds) || !is_time(from.vsec(), from.vnsec(), kNanoseconds))
-    return fail(Error::corrupt("a time out of range").object(format("timer {}", from.it_id())));
-  itimerspec timer{};
-  timer.it_interval = {static_cast<time_t>(from.isec()), static_cast<long>(from.insec())};
-  timer.it_value = {static_cast<time_t>(from.vsec()), static_cast<long>(from.vnsec())};
-  if (from.vsec() == 0 && from.vnsec() == 0) timer.it_value = timer.it_interval;
-  return timer;
-}
-
 bool armed(const itimerspec& timer) { return timer.it_value.tv_sec != 0 || timer.it_value.tv_nsec != 0; }
 bool armed(const itimerval& timer) { return timer.it_value.tv_sec != 0 || timer.it_value.tv_usec != 0; }
 
@@ -96,6 +85,17 @@ void append_skipped_ids(parasite::Program& program, std::uint32_t first, std::ui
 }
 
 }  // namespace
+
+Result<itimerspec> times_of(const pb::posix_timer_entry& from) {
+  constexpr std::uint64_t kNanoseconds = 1'000'000'000;
+  if (!is_time(from.isec(), from.insec(), kNanoseconds) || !is_time(from.vsec(), from.vnsec(), kNanoseconds))
+    return fail(Error::corrupt("a time out of range").object(format("timer {}", from.it_id())));
+  itimerspec timer{};
+  timer.it_interval = {static_cast<time_t>(from.isec()), static_cast<long>(from.insec())};
+  timer.it_value = {static_cast<time_t>(from.vsec()), static_cast<long>(from.vnsec())};
+  if (from.vsec() == 0 && from.vnsec() == 0) timer.it_value = timer.it_interval;
+  return timer;
+}
 
 std::vector<siginfo_t> without_deleted_timers(std::vector<siginfo_t> queue, std::span<const proc::PosixTimer> timers) {
   std::erase_if(queue, [&](const siginfo_t& info) {
@@ -181,7 +181,7 @@ Result<> append_timer_creation(parasite::Program& program, const pb::task_timers
   return {};
 }
 
-Result<> append_timer_start(parasite::Program& program, const pb::task_timers_entry& from) {
+Result<> append_timer_start(parasite::Program& program, const pb::task_timers_entry& from, const LateTimers& late) {
   const pb::itimer_entry* intervals[] = {&from.real(), &from.virt(), &from.prof()};
   for (std::size_t i = 0; i < std::size(intervals); ++i) {
     const std::string name(kIntervalNames[i]);
@@ -189,8 +189,8 @@ Result<> append_timer_start(parasite::Program& program, const pb::task_timers_en
     if (armed(timer)) program.call("start the " + name, SYS_setitimer, {kIntervalTimers[i], program.value(timer), 0});
   }
   for (const pb::posix_timer_entry& entry : from.posix()) {
-    const itimerspec timer = TRY(value_of(entry));
-    if (armed(timer))
+    const itimerspec timer = TRY(times_of(entry));
+    if (armed(timer) && !late.contains(entry.it_id()))
       program.call(format("start timer {}", entry.it_id()), SYS_timer_settime,
                    {entry.it_id(), 0, program.value(timer), 0});
   }

@@ -16,24 +16,44 @@ constexpr auto kPatience = std::chrono::seconds(10);
 Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_regs_struct& base,
                                        std::uint64_t gadget, std::uint64_t stack, long number,
                                        std::span<const std::uint64_t> args) {
-  user_regs_struct regs = base;
+  AttendedCall call(tid, base);
+  TRY(call.begin(gadget, stack, number, args));
+  TRY(call.pass_entry(keeper));
+  return call.end(keeper);
+}
+
+Result<> AttendedCall::begin(std::uint64_t gadget, std::uint64_t stack, long number, std::span<const std::uint64_t> args) {
+  user_regs_struct regs = base_;
   regs.rip = gadget;
   regs.rsp = stack;
   regs.rax = static_cast<std::uint64_t>(number);
   regs.orig_rax = static_cast<std::uint64_t>(-1);
-  const bool is_32 = runs_32_bit_code(base);
   unsigned long long* slots64[] = {&regs.rdi, &regs.rsi, &regs.rdx, &regs.r10, &regs.r8, &regs.r9};
   unsigned long long* slots32[] = {&regs.rbx, &regs.rcx, &regs.rdx, &regs.rsi, &regs.rdi, &regs.rbp};
-  for (std::size_t i = 0; i < args.size(); ++i) *(is_32 ? slots32 : slots64)[i] = args[i];
-  TRY(sys::ptrace::setregs(tid, regs));
-  TRY(sys::ptrace::setsigmask(tid, ~std::uint64_t{0}));
+  for (std::size_t i = 0; i < args.size(); ++i) *(runs_32_bit_code(base_) ? slots32 : slots64)[i] = args[i];
+  TRY(sys::ptrace::setregs(tid_, regs));
+  TRY(sys::ptrace::setsigmask(tid_, ~std::uint64_t{0}));
+  return sys::ptrace::syscall(tid_);
+}
+
+Result<> AttendedCall::wait_for_syscall_stop(Keeper& keeper) {
   constexpr int kSyscallStop = SIGTRAP | 0x80;
-  for (int stops = 0; stops < 2;) {
-    TRY(sys::ptrace::syscall(tid));
-    const Stop stop = TRY(keeper.wait_stop(tid, within(kPatience)));
-    if (stop.signal() == kSyscallStop) ++stops;
+  for (;;) {
+    const Stop stop = TRY(keeper.wait_stop(tid_, within(kPatience)));
+    if (stop.signal() == kSyscallStop) return {};
+    TRY(sys::ptrace::syscall(tid_));
   }
-  const user_regs_struct after = TRY(sys::ptrace::getregs(tid));
+}
+
+Result<> AttendedCall::pass_entry(Keeper& keeper) {
+  TRY(wait_for_syscall_stop(keeper));
+  return sys::ptrace::syscall(tid_);
+}
+
+Result<std::uint64_t> AttendedCall::end(Keeper& keeper) {
+  TRY(wait_for_syscall_stop(keeper));
+  const user_regs_struct after = TRY(sys::ptrace::getregs(tid_));
+  const bool is_32 = runs_32_bit_code(base_);
   const auto result = is_32 ? static_cast<std::int32_t>(after.rax) : static_cast<std::int64_t>(after.rax);
   if (result < 0 && result >= -4095)
     return fail(Error::kernel("system call in the task", static_cast<int>(-result)));
@@ -53,8 +73,16 @@ user_regs_struct registers_to_serve(const user_regs_struct& base, Area& area, st
 }
 
 Result<> stop_serving(Keeper& keeper, pid_t tid) {
+  TRY(ask_to_stop_serving(keeper, tid));
+  return wait_until_stopped(keeper, tid);
+}
+
+Result<> ask_to_stop_serving(Keeper& keeper, pid_t tid) {
   keeper.expect_stops(tid);
-  TRY(sys::ptrace::interrupt(tid));
+  return sys::ptrace::interrupt(tid);
+}
+
+Result<> wait_until_stopped(Keeper& keeper, pid_t tid) {
   Stop stop = TRY(keeper.wait_stop(tid, within(kPatience)));
   while (stop.event() != PTRACE_EVENT_STOP) {
     TRY(sys::ptrace::cont(tid));

@@ -21,10 +21,28 @@ Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_reg
                                        std::uint64_t gadget, std::uint64_t stack, long number,
                                        std::span<const std::uint64_t> args);
 
+// The same in steps, for many threads whose calls run at the same time: all begin, then all pass the entry, then all end.
+class AttendedCall {
+ public:
+  AttendedCall(pid_t tid, const user_regs_struct& base) : tid_(tid), base_(base) {}
+  [[nodiscard]] Result<> begin(std::uint64_t gadget, std::uint64_t stack, long number, std::span<const std::uint64_t> args);
+  [[nodiscard]] Result<> pass_entry(Keeper& keeper);
+  Result<std::uint64_t> end(Keeper& keeper);
+
+ private:
+  [[nodiscard]] Result<> wait_for_syscall_stop(Keeper& keeper);
+
+  pid_t tid_;
+  user_regs_struct base_;
+};
+
 // Registers of a thread that begins to serve the cell of `slot`.
 user_regs_struct registers_to_serve(const user_regs_struct& base, Area& area, std::uint32_t slot);
 
 // Interrupts a thread that serves the interpreter and waits for its stop.
 [[nodiscard]] Result<> stop_serving(Keeper& keeper, pid_t tid);
+// The same in steps, for many threads.
+[[nodiscard]] Result<> ask_to_stop_serving(Keeper& keeper, pid_t tid);
+[[nodiscard]] Result<> wait_until_stopped(Keeper& keeper, pid_t tid);
 
 }  // namespace dormouse::parasite

@@ -109,6 +109,8 @@ class HeldProcess {
   // Whether a HelperThread could work in it. It is not traced: filters that it inherits would bite, and one that is
   // born into a stopped process stops as well.
   bool can_be_helped() const { return !confined_ && threads_.front()->stop_signal() == 0; }
+  // Whether its threads may clean up behind themselves if the engine dies. Known after enter().
+  bool can_tidy() const { return gadgets_.complete() && !confined_; }
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes);
@@ -129,8 +131,6 @@ class HeldProcess {
 
  private:
   friend class Batch;
-  // Whether a thread may clean up behind itself if the engine dies.
-  bool can_tidy() const { return gadgets_.complete() && !confined_; }
   Result<std::uint64_t> call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
                              std::uint64_t stack);
   [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);

@@ -155,6 +155,11 @@ def test_dump_of_signal_users(scratch):
     sweep_dump(start("alt_stack_kept", scratch / "victim"), scratch)
 
 
+def test_dump_of_late_timers(scratch):
+    """Signals of timers are taken and the timers started again: the victim finds all of them, and what they missed."""
+    sweep_dump(start("posix_timer_overruns", scratch / "victim"), scratch)
+
+
 def test_dump_of_terminals(scratch):
     """What waits in a terminal is read and put back: the victim finds it all."""
     sweep_dump(start("terminal_waiting_input", scratch / "victim"), scratch)

@@ -150,7 +150,15 @@ def test_secret_memory(scratch):
 
 
 def test_uprobe(scratch):
-    return _unsupported(scratch, "uprobe", ("mapping", "[uprobes]", "uprobe"))
+    """A process that a uprobe has been in is refused, unless that is allowed, on both sides."""
+    man = start(refused("uprobe"), scratch / "victim")
+    if man.verdict():
+        return man.verdict()
+    images = scratch / "images"
+    dump_is_refused(man, images, ("mapping", "[uprobes]", "uprobe", "--allow-uprobes"))
+    dump(man, images, "--allow-uprobes")
+    restore_is_refused(man, images, ("inventory.img", "--allow-uprobes"), owner=False)
+    return restore_and_pass(man, images, "--allow-uprobes")
 
 
 def test_keys_of_a_process(scratch):
