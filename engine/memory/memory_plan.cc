@@ -177,6 +177,15 @@ bool MemoryPlan::writable_for_filling(std::size_t i) const {
   return has_pages_[i] && ((inherited ? sources_[i].protection : vma(i).prot()) & kBoth) != kBoth;
 }
 
+// Memory that is to be written for a while only is executable meanwhile, so that the kernel does not merge it with what
+// stands next to it and is writable for good: it would have to be split again.
+std::uint32_t MemoryPlan::protection_for_filling(std::size_t i) const {
+  const pb::vma_entry& v = vma(i);
+  if (!has_pages_[i]) return v.prot();
+  const bool executable = writable_for_filling(i) && !is_file_mapping(v);
+  return v.prot() | PROT_READ | PROT_WRITE | (executable ? PROT_EXEC : 0);
+}
+
 bool MemoryPlan::is_kept(std::uint64_t address) const {
   const auto after = std::ranges::upper_bound(kept_, address, {}, &AddressRange::start);
   return after != kept_.begin() && address < std::prev(after)->end;
@@ -247,7 +256,7 @@ void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const
   const std::uint64_t bytes = v.end() - v.start();
   const std::string name = label(v.flags() & MAP_HUGETLB ? "map huge pages (vm.nr_hugepages)" : "map", v.start(), v.end());
   const auto here = parasite::exactly(static_cast<std::int64_t>(v.start()));
-  const std::uint64_t prot = has_pages_[i] ? v.prot() | PROT_READ | PROT_WRITE : v.prot();
+  const std::uint64_t prot = protection_for_filling(i);
   const std::uint64_t flags = mmap_flags(v);
   switch (sources_[i].kind) {
     case Source::Kind::kSkip: return;

@@ -89,6 +89,7 @@ class MemoryPlan {
   const pb::vma_entry& vma(std::size_t i) const { return task_->mm->vmas(static_cast<int>(i)); }
   void choose_sources(const Origin& origin);
   bool writable_for_filling(std::size_t i) const;
+  std::uint32_t protection_for_filling(std::size_t i) const;
   bool is_kept(std::uint64_t address) const;
   bool is_inherited(const Chunk& chunk) const;
   bool uses_scratch() const;
