@@ -52,7 +52,8 @@ Result<> Subjects::enter() {
     // Where one address space has several processes, the areas of those before are in it by now.
     std::vector<proc::Vma> maps;
     if (!subject.task.owns_vm) maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
-    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps),
+    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps,
+                              subject.state.program_bytes()),
            std::move(e).owner(subject.task.name()));
   }
   return {};

@@ -285,6 +285,13 @@ Result<> TaskDump::read_traced() {
   return TRY_OR(state_->read_process_queue(), std::move(e).owner(state_->task.name())), Result<>{};
 }
 
+// One thing has no small limit: a thread may be in 65536 groups.
+std::size_t TaskDump::program_bytes() const {
+  std::size_t bytes = parasite::Area::kDefaultProgramBytes;
+  for (const State::PerThread& thread : state_->threads) bytes += thread.status.groups.size() * sizeof(std::uint32_t);
+  return bytes;
+}
+
 void TaskDump::ask() {
   for (State::PerThread& thread : state_->threads) {
     thread.credentials = ask_credentials(thread.program, thread.status.groups.size());

@@ -34,6 +34,8 @@ class TaskDump {
   // that were stopped inside a restartable sequence to its abort handler.
   [[nodiscard]] Result<> read_traced();
 
+  // What those programs, and all others, may need; after read_files().
+  std::size_t program_bytes() const;
   // Makes the programs that ask the rest, one per thread of `held` (the leader's also asks for what the whole process
   // shares); after read_traced(). They are large: of many tasks, a few at a time are asked.
   void ask();
