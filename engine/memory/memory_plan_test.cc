@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "engine/memory/vma_kind.h"
 
 namespace dormouse::engine {
@@ -65,6 +69,39 @@ TEST(MemoryPlan, InheritedMemoryIsMadeWritableIfTheChildHasItOtherwise) {
   const auto steps = steps_of(task_with(PROT_NONE, 0x10000), &parent);
   EXPECT_EQ(count(steps.map, "make writable"), 0u) << "it is already";
   EXPECT_EQ(count(steps.seal, "protect 10000-20000"), 1u) << steps.seal;
+}
+
+TEST(MemoryPlan, WhatIsReadOnlyIsNotMergedWithItsWritableNeighbours) {
+  const auto steps = steps_of(task_with(PROT_READ, 0x10000));
+  const std::string all = std::to_string(PROT_READ | PROT_WRITE | PROT_EXEC);
+  EXPECT_EQ(count(steps.map, "mmap(0x10000, 0x10000, " + all + ","), 1u) << steps.map;
+}
+
+// What is loaded of a task whose parent's page has checksum 1 where this one's has `own`.
+std::size_t loaded_beside_parent(const ImageTask& task, const ImageTask& parent_task, std::optional<std::uint64_t> own) {
+  const VdsoPlan vdso;
+  const auto parent = MemoryPlan::make(parent_task, vdso, {}, 0x7000'0000);
+  auto plan = MemoryPlan::make(task, vdso, {&parent_task, &vdso}, 0x7000'0000);
+  EXPECT_TRUE(parent && plan);
+  const Chunk* const of_parent = parent->chunks().data();
+  plan->leave_out_inherited(*parent, [&](const Chunk& chunk) { return &chunk == of_parent ? std::optional<std::uint64_t>(1) : own; });
+  parasite::Program program;
+  MemoryFiles files;
+  files.pages = {0};
+  std::vector<MemoryPlan::Loaded> loaded;
+  plan->append_fill(program, files, 0, plan->chunks().size(), loaded);
+  return loaded.size();
+}
+
+TEST(MemoryPlan, PagesThatTheParentHasLoadedAlikeAreNotLoadedAgain) {
+  const ImageTask task = task_with(PROT_READ | PROT_WRITE, 0x11000);
+  EXPECT_EQ(loaded_beside_parent(task, task, 1), 0u);
+  EXPECT_EQ(loaded_beside_parent(task, task, 2), 1u) << "another content";
+  EXPECT_EQ(loaded_beside_parent(task, task, std::nullopt), 1u) << "images without checksums";
+  EXPECT_EQ(loaded_beside_parent(task, task_with(PROT_READ | PROT_WRITE, 0x12000), 1), 1u) << "other pages";
+  ImageTask apart = task;
+  apart.mm->mutable_vmas(0)->set_madv(std::uint64_t{1} << MADV_WIPEONFORK);
+  EXPECT_EQ(loaded_beside_parent(apart, task, 1), 1u) << "not inherited";
 }
 
 TEST(MemoryPlan, GuardsComeLateAndLockedMemoryIsUnlockedForThem) {

@@ -1,5 +1,6 @@
 #include "kernel/proc/directory.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 
 #include "base/format.h"
 #include "base/text.h"
+#include "kernel/proc/smaps.h"
 
 namespace dormouse::proc {
 
@@ -101,7 +103,12 @@ Result<std::vector<int>> ProcDir::descriptors() const {
 Result<Status> ProcDir::status() const { return parse_status(TRY(read("status"))); }
 Result<Stat> ProcDir::stat() const { return parse_stat(TRY(read("stat"))); }
 Result<std::vector<Vma>> ProcDir::maps() const { return parse_maps(TRY(read("maps"))); }
-Result<std::vector<Vma>> ProcDir::smaps() const { return parse_smaps(TRY(read("smaps"))); }
+Result<std::vector<Vma>> ProcDir::smaps() const {
+  const Fd file = TRY(open_at("smaps", O_RDONLY));
+  auto all = read_smaps(file.get());
+  if (!all) return died_or(std::move(all).error().during("smaps"));
+  return all;
+}
 Result<std::vector<MountInfo>> ProcDir::mountinfo() const {
   return parse_mountinfo(TRY(read("mountinfo")));
 }

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "kernel/proc/scan.h"
+#include "kernel/proc/smaps.h"
 
 namespace dormouse::proc {
 
@@ -124,28 +125,51 @@ Result<std::vector<Vma>> parse_maps(std::string_view text) {
 }
 
 Result<std::vector<Vma>> parse_smaps(std::string_view text) {
-  std::vector<Vma> all;
-  all.reserve(text.size() / 640);
-  while (!text.empty()) {
-    const std::string_view line = take_until(text, '\n');
-    // Attribute lines begin with an upper-case letter, mappings with a hexadecimal digit.
-    if (line.empty() || line.front() < 'A' || line.front() > 'Z') {
-      if (!parse_mapping(line, all.emplace_back())) return fail(unexpected_line("smaps", line));
-      continue;
-    }
-    const auto colon = line.find(':');
-    if (colon == std::string_view::npos || all.empty()) return fail(unexpected_line("smaps", line));
-    const std::string_view key = line.substr(0, colon);
-    if (key == "VmFlags") {
-      all.back().flags = parse_flags(line.substr(colon + 1));
-    } else if (std::uint64_t* const field = number_field(all.back(), key)) {
-      Scan scan(line.substr(colon + 1));
-      scan.blanks();
-      *field += scan.number<std::uint64_t>();
-      if (!scan.ok()) return fail(unexpected_line("smaps", line));
-    }
+  SmapsParser parser;
+  TRY(parser.add(text));
+  return parser.finish();
+}
+
+Result<> SmapsParser::add(std::string_view piece) {
+  if (!begun_.empty()) {
+    const auto end = piece.find('\n');
+    begun_ += piece.substr(0, end);
+    if (end == std::string_view::npos) return {};
+    TRY(take(begun_));
+    begun_.clear();
+    piece.remove_prefix(end + 1);
   }
-  return all;
+  for (auto end = piece.find('\n'); end != std::string_view::npos; end = piece.find('\n')) {
+    TRY(take(piece.substr(0, end)));
+    piece.remove_prefix(end + 1);
+  }
+  begun_ = piece;
+  return {};
+}
+
+Result<std::vector<Vma>> SmapsParser::finish() {
+  if (!begun_.empty()) TRY(take(begun_));
+  return std::move(all_);
+}
+
+Result<> SmapsParser::take(std::string_view line) {
+  // Attribute lines begin with an upper-case letter, mappings with a hexadecimal digit.
+  if (line.empty() || line.front() < 'A' || line.front() > 'Z') {
+    if (!parse_mapping(line, all_.emplace_back())) return fail(unexpected_line("smaps", line));
+    return {};
+  }
+  const auto colon = line.find(':');
+  if (colon == std::string_view::npos || all_.empty()) return fail(unexpected_line("smaps", line));
+  const std::string_view key = line.substr(0, colon);
+  if (key == "VmFlags") {
+    all_.back().flags = parse_flags(line.substr(colon + 1));
+  } else if (std::uint64_t* const field = number_field(all_.back(), key)) {
+    Scan scan(line.substr(colon + 1));
+    scan.blanks();
+    *field += scan.number<std::uint64_t>();
+    if (!scan.ok()) return fail(unexpected_line("smaps", line));
+  }
+  return {};
 }
 
 }  // namespace dormouse::proc

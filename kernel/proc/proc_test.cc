@@ -8,8 +8,10 @@
 #include <chrono>
 #include <csignal>
 
+#include "kernel/file.h"
 #include "kernel/proc/directory.h"
 #include "kernel/proc/scan.h"
+#include "kernel/proc/smaps.h"
 
 namespace dormouse::proc {
 namespace {
@@ -60,6 +62,41 @@ TEST(Maps, TenThousandLinesInMilliseconds) {
   EXPECT_EQ(maps->size(), 10'000u);
   // 1.1 ms when measured alone; the slack is for sanitizers and busy machines.
   EXPECT_LT(took, std::chrono::milliseconds(200));
+}
+
+TEST(Smaps, PiecesMayEndAnywhere) {
+  const std::string text = "1000-2000 rw-p 00000000 00:00 0    [heap]\nRss:     8 kB\nVmFlags: rd lf \n"
+                           "2000-3000 r--s 00000000 00:00 0 \nSwap:    5 kB\nVmFlags: rd sh";
+  for (std::size_t size = 1; size <= text.size(); ++size) {
+    SmapsParser parser;
+    for (std::size_t at = 0; at < text.size(); at += size) ASSERT_TRUE(parser.add(std::string_view(text).substr(at, size)));
+    const auto maps = parser.finish();
+    ASSERT_TRUE(maps) << size;
+    ASSERT_EQ(maps->size(), 2u) << size;
+    EXPECT_EQ(maps->at(0).name, "[heap]") << size;
+    EXPECT_EQ(maps->at(0).rss_kb, 8u) << size;
+    EXPECT_TRUE(maps->at(0).flags.has(VmFlag::kLockOnFault)) << size;
+    EXPECT_EQ(maps->at(1).swap_kb, 5u) << size;
+    EXPECT_TRUE(maps->at(1).flags.has(VmFlag::kShared)) << size;
+  }
+}
+
+TEST(Smaps, LongOnesAreReadToTheEndAndWrongLinesRefused) {
+  std::string text;
+  constexpr std::size_t kMappings = 20'000;  // more than is parsed while it is read
+  for (std::size_t i = 1; i <= kMappings; ++i)
+    text += std::to_string(i) + "000-" + std::to_string(i) + "800 rw-p 00000000 00:00 0 \nRss:   4 kB\nVmFlags: rd wr \n";
+  const Fd file = sys::memfd_create("smaps").value();
+  ASSERT_TRUE(sys::pwrite_all(file.get(), std::as_bytes(std::span(text)), 0));
+  const auto maps = read_smaps(file.get());
+  ASSERT_TRUE(maps) << maps.error().message();
+  EXPECT_EQ(maps->size(), kMappings);
+  EXPECT_TRUE(std::ranges::all_of(*maps, [](const Vma& vma) { return vma.rss_kb == 4; }));
+
+  text += "nonsense\n";
+  ASSERT_TRUE(sys::pwrite_all(file.get(), std::as_bytes(std::span(text)), 0));
+  ASSERT_TRUE(sys::lseek(file.get(), 0, SEEK_SET));
+  EXPECT_FALSE(read_smaps(file.get()));
 }
 
 TEST(Smaps, FieldsBelongToTheMappingAbove) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <ranges>
 
 #include "base/format.h"
 #include "kernel/proc/directory.h"
@@ -326,9 +327,9 @@ Result<> HeldProcess::begin_kill() {
 }
 
 Result<> HeldProcess::finish_kill(Deadline deadline) {
-  // The main thread's end is told last, but it may have come before anybody looked.
+  // The main thread's end is told last, when all others have been waited for.
   Result<> outcome;
-  for (auto& thread : threads_) {
+  for (auto& thread : std::views::reverse(threads_)) {
     Result<Stop> gone = keeper_.wait_stop(thread->tid_, deadline);
     while (gone) gone = keeper_.wait_stop(thread->tid_, deadline);
     if (!is_gone(gone.error()) && outcome) outcome = fail(std::move(gone).error().owner(name_));

@@ -336,6 +336,23 @@ def test_damaged_images(scratch):
     restore_and_pass(man, images)
 
 
+def test_damaged_pages_of_children(scratch):
+    """Children are restored at the same time: the page file of each in turn is damaged where it differs from its
+    parent's, the restore names it, and nobody is left behind."""
+    man = start(workload("forked_tree_with_pids"), scratch / "victim")
+    images = scratch / "images"
+    dump(man, images)
+    files = sorted(images.glob("pages-*.img"))
+    expect(len(files) > 3, f"only {len(files)} page files")
+    for file in files:
+        good = file.read_bytes()
+        # The stack is at the end, and never the same in two processes.
+        file.write_bytes(good[:-5000] + bytes([good[-5000] ^ 1]) + good[-4999:])
+        restore_is_refused(man, images, file.name, owner=False)
+        file.write_bytes(good)
+    restore_and_pass(man, images)
+
+
 def test_zombies_of_another_engine(scratch):
     """Not refused: the reference writes thread ids of zombies that it never set."""
     man = start(workload("zombie_child_with_exit_code"), scratch / "victim")
