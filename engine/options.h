@@ -120,6 +120,8 @@ struct CheckpointOptions : CommonOptions {
   bool track_memory = false;   // note from now on which pages are written, for the next dump
   std::string parent_images;   // images of an earlier (pre-)dump to build on, as seen from images_dir
   PreDumpMode pre_dump_mode = PreDumpMode::kSplice;
+  // Tasks may be saved that have restricted themselves with Landlock; they wake without these restrictions.
+  bool drop_landlock = false;
   std::vector<std::string> irmap_scan_paths;  // directories to search for inodes that only an inotify names
 };
 

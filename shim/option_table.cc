@@ -213,6 +213,8 @@ constexpr Option kTable[] = {
        "restore TCP connections as closed"),
   flag("allow-uprobes", 0, kBoth, [](Settings& s) -> bool& { return s.common.allow_uprobes; },
        "save and restore tasks that uprobes have been in, with what their code is then"),
+  flag("drop-landlock", 0, kDump, [](Settings& s) -> bool& { return s.dump.drop_landlock; },
+       "save tasks that have restricted themselves with Landlock; they wake without these restrictions"),
   value("ext-unix-sk", 'x', kBoth, "INODES", accept_external_sockets,
         "accept unix sockets whose peer is outside", kOptional),
   {.name = "root", .letter = 'r', .argument = kRequired, .where = kBoth, .value_name = "PATH",

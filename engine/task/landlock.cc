@@ -87,7 +87,7 @@ Result<> refuse_landlock(parasite::Keeper& keeper, parasite::HeldProcess& held, 
   return fail(Error::unsupported("it has restricted itself with Landlock, and the kernel does not tell how")
                   .object(format("thread {}", task.threads[index].ns_tid))
                   .owner(task.name())
-                  .remedy("run it without"));
+                  .remedy("run it without, or give these restrictions up with --drop-landlock"));
 }
 
 }  // namespace dormouse::engine

@@ -354,7 +354,10 @@ Result<> TaskDump::refuse_restrictions(parasite::Keeper& keeper) {
   for (const State::PerThread& thread : state_->threads) all.push_back(&thread.status);
   for (const std::size_t index : threads_to_ask_for_landlock(all)) {
     state_->held.area().rewind();
-    TRY(refuse_landlock(keeper, state_->held, state_->task, index));
+    const Result<> free = refuse_landlock(keeper, state_->held, state_->task, index);
+    const bool given_up = !free && free.error().kind() == Error::Kind::kUnsupported && state_->context.options.drop_landlock;
+    if (given_up) state_->context.log.warn("{} (given up: --drop-landlock)", free.error().message());
+    else TRY(free);
   }
   state_->held.area().rewind();
   return {};

@@ -72,7 +72,16 @@ def _unsupported(scratch, name, *mentioned, flavour="host", arguments=()):
 
 
 def test_landlock(scratch):
-    return _unsupported(scratch, "landlock", ("Landlock", "thread "))
+    """Refused, and saved where its user gives the restrictions up."""
+    man = start(refused("landlock"), scratch / "victim")
+    if man.verdict():
+        return man.verdict()
+    images = scratch / "images"
+    dump_is_refused(man, images, ("Landlock", "thread ", "--drop-landlock"))
+    dump(man, images, "--drop-landlock")
+    log = (images / "dump.log").read_text()
+    expect("Landlock" in log and "given up" in log, "the log does not say what was given up")
+    return restore_and_pass(man, images)
 
 
 def test_landlock_of_a_thread(scratch):
