@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <set>
+#include <thread>
 #include <unordered_map>
 
 #include "base/format.h"
@@ -138,9 +140,26 @@ Result<> Cast::place_in_cgroups() {
   return cgroups_->apply_properties();
 }
 
+// Right after a checkpoint, tasks that it ended may still be zombies that nobody has collected: until then their numbers, and
+// those of their sessions and groups, are taken. Who does not go in time is told of by the births.
+void Cast::await_former_tasks() const {
+  constexpr auto kPatience = std::chrono::seconds(3);
+  constexpr auto kBetweenLooks = std::chrono::milliseconds(5);
+  const parasite::Deadline deadline = parasite::within(kPatience);
+  for (const Actor& actor : actors_) {
+    const auto is_zombie = [&] {
+      const auto dir = proc::ProcDir::open(actor.threads.front().ns_tid);
+      const auto status = dir ? dir->status() : fail(dir.error());
+      return status && (status->state == 'Z' || status->state == 'X');
+    };
+    while (is_zombie() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(kBetweenLooks);
+  }
+}
+
 Result<> Cast::clone_root(const NamespacePlan& namespaces) {
   TRY(prepare_cgroups());
   own_pid_namespace_ = namespaces.create & CLONE_NEWPID;
+  if (!own_pid_namespace_) await_former_tasks();
   Actor& root = actors_.front();
   birth_.emplace(context_, *yard_, service_);
   TRY(birth_->clone(namespaces, root.threads.front()));

@@ -10,6 +10,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from support import engine, harness, tasks, victim  # noqa: E402
@@ -360,6 +362,31 @@ def test_damaged_pages_of_children(scratch):
         restore_is_refused(man, images, file.name, owner=False)
         file.write_bytes(good)
     restore_and_pass(man, images)
+
+
+def test_zombies_of_the_checkpoint(scratch):
+    """Not refused: the tasks that a checkpoint has ended are collected only while they are restored. One that is never
+    collected is named."""
+    man = start(workload("forked_tree_with_pids"), scratch / "victim")
+    images = scratch / "images"
+    dumped = tasks.identities(man.root_pid)
+    engine.Engine(engine.ours(), images).dump(man.root_pid, *man.dump_arguments)
+    restore_is_refused_while_taken(man, images)
+    collector = threading.Timer(0.5, lambda: [os.waitpid(pid, 0) for pid, _ in dumped])
+    collector.start()
+    restore_and_pass(man, images)
+    collector.join()
+
+
+def restore_is_refused_while_taken(man, images):
+    begun = time.monotonic()
+    try:
+        engine.Engine(engine.ours(), images).restore(*man.restore_arguments)
+    except engine.Failed as failure:
+        check_lines(failure, f"pid {man.root_pid} is taken", owner=False)
+    else:
+        raise Wrong("the restore succeeded")
+    expect(time.monotonic() - begun < 10, "it took too long to say that a number is taken")
 
 
 def test_zombies_of_another_engine(scratch):
