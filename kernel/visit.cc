@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/defer.h"
+#include "base/signals.h"
 #include "kernel/call.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
@@ -41,10 +41,7 @@ Result<> visit_namespaces(int pidfd, int types, Result<> (*work)(void*), void* a
   Visit visit{pidfd, types, work, argument, {}};
 
   // A signal handler must not run on the shared memory while the caller is suspended in vfork.
-  sigset_t all, before;
-  ::sigfillset(&all);
-  ::sigprocmask(SIG_BLOCK, &all, &before);
-  const Defer unblock([&] { ::sigprocmask(SIG_SETMASK, &before, nullptr); });
+  const AllSignalsBlocked quiet;
 
   // No exit signal: a SIGCHLD would wake whoever waits for other children.
   const pid_t child = ::clone(run_visit, stack.data() + stack.size(),

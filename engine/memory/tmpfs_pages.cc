@@ -7,6 +7,7 @@
 
 #include <system_error>
 
+#include "base/signals.h"
 #include "kernel/userfaultfd.h"
 
 namespace dormouse::engine {
@@ -32,6 +33,7 @@ void TmpfsPages::let_go_before(std::uint64_t end) {
   gone_ = end;
   behind_ = {};  // the one before it is done
   try {
+    const AllSignalsBlocked quiet;
     behind_ = std::jthread(drop);
   } catch (const std::system_error&) {
     drop();  // a limit on processes

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "base/format.h"
+#include "base/signals.h"
 #include "kernel/ptrace.h"
 #include "parasite/host/area.h"
 
@@ -79,16 +80,12 @@ Result<Keeper::Owner*> Keeper::owner_with_room() {
     if (owner->cells < kCellsPerList) return owner.get();
   auto owner = std::make_unique<Owner>();
   std::atomic<std::uint32_t> tid{0};
-  sigset_t all, before;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
+    const AllSignalsBlocked quiet;
     owner->thread = std::thread(own_list, std::ref(*owner), std::ref(tid));
   } catch (const std::system_error& error) {
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return fail(Error::kernel("a thread that owns a robust list", error.code().value()));
   }
-  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   tid.wait(0);
   owner->tid = tid.load();
   Owner* const added = owners_.emplace_back(std::move(owner)).get();
