@@ -36,16 +36,16 @@ bool fits(const ImageTask& task) {
 Result<> Cast::raise_all(std::span<const std::size_t> who) {
   const auto has_much = [&](std::size_t index) { return bytes_of(*actors_[index].image) > kMuch; };
   const bool all_at_once = std::ranges::count_if(who, has_much) >= kOthers;
-  std::vector<std::size_t> others;
+  std::vector<std::size_t> leaves, others;
   parasite::Pipeline pipeline(*yard_);
   for (const std::size_t index : who) {
     const Actor& actor = actors_[index];
     const bool is_leaf = actor.image->alive() && actor.family->children.empty() && fits(*actor.image);
-    if (!is_leaf || (has_much(index) && !all_at_once) || !TRY(raise_at_once(actors_[index], pipeline))) others.push_back(index);
+    const bool raised = is_leaf && (all_at_once || !has_much(index)) && TRY(raise_at_once(actors_[index], pipeline));
+    (raised ? leaves : others).push_back(index);
   }
   TRY(pipeline.finish());
-  for (const std::size_t index : who)
-    if (std::ranges::find(others, index) == others.end()) TRY(spawn_threads(actors_[index]));
+  for (const std::size_t index : leaves) TRY(spawn_threads(actors_[index]));
   for (const std::size_t index : others) TRY(raise(actors_[index]));
   return {};
 }

@@ -61,7 +61,8 @@ class Checkpoint {
   [[nodiscard]] Result<> describe_surroundings();
   [[nodiscard]] Result<> begin_cgroups();
   [[nodiscard]] Result<> save_fs(Subject& subject);
-  void each_after_a_look(std::initializer_list<const char*> links, const std::function<void(Subject&)>& step);
+  [[nodiscard]] Result<> each_after_a_look(std::initializer_list<const char*> links,
+                                           const std::function<Result<>(Subject&)>& step);
   [[nodiscard]] Result<> save_tasks();
   [[nodiscard]] Result<> save_memory();
   [[nodiscard]] Result<> seal();
@@ -184,7 +185,10 @@ Result<> Checkpoint::describe_surroundings() {
   blockers_.note(files_->save_tables(with_table));
   blockers_.note(files_->save_in_flight());
   for (Subject& subject : subjects_->all()) blockers_.note(subject.space.save_memory_files(subject.task, *files_));
-  each_after_a_look({"exe"}, [&](Subject& subject) { blockers_.note(subject.space.save_files(subject.task, *files_)); });
+  TRY(each_after_a_look({"exe"}, [&](Subject& subject) -> Result<> {
+    blockers_.note(subject.space.save_files(subject.task, *files_));
+    return {};
+  }));
   TRY(namespaces_->save(*context_));
   for (Subject& subject : subjects_->all())
     check_attachments(*context_, subject.task, subject.space.vmas(), namespaces_->own() & CLONE_NEWIPC,
@@ -195,7 +199,8 @@ Result<> Checkpoint::describe_surroundings() {
 }
 
 // What these links of the tasks lead to is looked at many at a time, each just before it is needed.
-void Checkpoint::each_after_a_look(std::initializer_list<const char*> links, const std::function<void(Subject&)>& step) {
+Result<> Checkpoint::each_after_a_look(std::initializer_list<const char*> links,
+                                       const std::function<Result<>(Subject&)>& step) {
   constexpr std::size_t kAtOnce = 64;
   const std::span<Subject> all = subjects_->all();
   for (std::size_t from = 0; from < all.size(); from += kAtOnce) {
@@ -203,8 +208,9 @@ void Checkpoint::each_after_a_look(std::initializer_list<const char*> links, con
     std::vector<const Task*> tasks;
     for (const Subject& subject : some) tasks.push_back(&subject.task);
     for (const char* link : links) files_->look_ahead(tasks, link, O_RDONLY);
-    for (Subject& subject : some) step(subject);
+    for (Subject& subject : some) TRY(step(subject));
   }
+  return {};
 }
 
 Result<> Checkpoint::begin_cgroups() {
@@ -242,11 +248,7 @@ Result<> Checkpoint::save_fs(Subject& subject) {
 Result<> Checkpoint::save_tasks() {
   TRY(save_tree(*context_));
   TRY(subjects_->find_cgroups(*cgroups_));
-  Result<> saved;
-  each_after_a_look({"cwd", "root"}, [&](Subject& subject) {
-    if (saved) saved = save_fs(subject);
-  });
-  TRY(std::move(saved));
+  TRY(each_after_a_look({"cwd", "root"}, [&](Subject& subject) { return save_fs(subject); }));
   TRY(subjects_->write());
   for (const auto& task : stopped_->tree.tasks)
     if (!task->alive()) TRY(write_zombie_core(*context_, *task));

@@ -66,7 +66,7 @@ TEST(WatchedInode, IsSearchedForWhereTheCallerSays) {
 class InotifyTest : public LiveTable {
  protected:
   // Makes the file; a child that watched it by descriptor 5 is saved, and gone.
-  void load_watch_of(const std::string& file) {
+  void save_watch_of(const std::string& file) {
     write_text(file, "");
     add_child([&] {
       place(::inotify_init1(IN_NONBLOCK), 5);
@@ -74,6 +74,9 @@ class InotifyTest : public LiveTable {
     });
     ASSERT_TRUE(dump()) << blockers().front();
     end();
+  }
+  void load_watch_of(const std::string& file) {
+    save_watch_of(file);
     load();
   }
   // As the reference engine saves it: the handle only. `change` may do more.
@@ -158,14 +161,7 @@ TEST_F(InotifyTest, AHandleOfAFileThatIsGoneIsRefused) {
 }
 
 TEST_F(InotifyTest, AHandleOfAnImpossibleLengthIsRefused) {
-  const std::string file = scratch / "file";
-  write_text(file, "");
-  add_child([&] {
-    place(::inotify_init1(IN_NONBLOCK), 5);
-    ::inotify_add_watch(5, file.c_str(), IN_MODIFY);
-  });
-  ASSERT_TRUE(dump()) << blockers().front();
-  end();
+  save_watch_of(scratch / "file");
   for (const std::uint32_t length : {129u, 4'000'000'000u}) {
     load();
     forget_paths([&](pb::inotify_wd_entry& watch) { watch.mutable_f_handle()->set_bytes(length); });
