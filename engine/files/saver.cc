@@ -6,7 +6,6 @@
 
 #include "images/schema/files.pb.h"
 #include "kernel/file.h"
-#include "kernel/proc/locks.h"
 
 namespace dormouse::engine {
 namespace {
@@ -40,11 +39,6 @@ Result<> FilesSaver::write(const pb::file_entry& record) { return files_.append(
 
 void FilesSaver::fill_owner(const OpenFile& file, pb::fown_entry* entry) const {
   owner_to_image(file.owner, context_.tree, entry);
-}
-
-Result<bool> FilesSaver::reading_breaks_lease(const struct stat& file) {
-  if (!leased_) leased_ = TRY(proc::parse_leases_against_reading(TRY(sys::read_file(AT_FDCWD, "/proc/locks"))));
-  return std::ranges::find(*leased_, file.st_ino) != leased_->end();
 }
 
 Result<> FilesSaver::finish() {
