@@ -22,11 +22,12 @@
 #include "parasite/host/lend.h"
 
 namespace dormouse::engine {
-namespace {
 
-Error on_write(Error error, const images::PageFile& to) {
+Error on_page_write(Error error, const images::PageFile& to) {
   return std::move(error).object(to.name).remedy("is there enough room for the images?");
 }
+
+namespace {
 
 Result<std::uint64_t> copy_chunk(int source, const Chunk& chunk, const images::PageFile& to,
                                  std::vector<std::byte>& buffer) {
@@ -36,7 +37,7 @@ Result<std::uint64_t> copy_chunk(int source, const Chunk& chunk, const images::P
            std::move(e).object(format("memory at {:#x}", piece.address)));
     filled += piece.bytes;
   }
-  TRY_OR(sys::pwrite_all(to.fd.get(), {buffer.data(), filled}, chunk.offset), on_write(std::move(e), to));
+  TRY_OR(sys::pwrite_all(to.fd.get(), {buffer.data(), filled}, chunk.offset), on_page_write(std::move(e), to));
   return XXH64(buffer.data(), filled, 0);
 }
 
@@ -94,7 +95,7 @@ class Behind {
   }
   Result<> flush() {
     const std::span<const std::byte> bytes(buffer_.data(), filled_);
-    TRY_OR(sys::pwrite_all(to_.fd.get(), bytes, written_), on_write(std::move(e), to_));
+    TRY_OR(sys::pwrite_all(to_.fd.get(), bytes, written_), on_page_write(std::move(e), to_));
     copied_.sums.push_back(XXH64(bytes.data(), bytes.size(), 0));
     written_ += filled_;
     filled_ = 0;
