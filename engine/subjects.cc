@@ -7,6 +7,12 @@
 #include "engine/memory/page_tracking.h"
 
 namespace dormouse::engine {
+namespace {
+
+// Threads and processes to look at: of a process with much memory, smaps alone takes milliseconds.
+constexpr std::size_t kWorthAThread = 4;
+
+}  // namespace
 
 std::vector<Subjects::Part> Subjects::parts() {
   std::vector<Part> parts;
@@ -33,7 +39,7 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
     if (thread) read[i] = subject->state.read_files(*thread);
     else subject->space = TRY(AddressSpace::read(context_, subject->task, subject->dir, features));
     return {};
-  }));
+  }, kWorthAThread));
   // Every process's failures, but only the first of each.
   const Subject* failed = nullptr;
   for (std::size_t i = 0; i < work.size(); ++i) {

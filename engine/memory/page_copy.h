@@ -28,7 +28,8 @@ struct CopiedPages {
   std::vector<PageRun> runs;  // those that could be had
   std::vector<std::uint64_t> sums;
 };
-// Of a process that runs and may change, unmap or leave its memory meanwhile: pages that are gone are left out.
-Result<CopiedPages> copy_behind(pid_t pid, int memory, const std::vector<PageRun>& runs, const images::PageFile& to);
+// Of a process that runs and may change, unmap or leave its memory meanwhile: pages that are gone are left out. `memory`:
+// its /proc/PID/mem, opened when it had that memory.
+Result<CopiedPages> copy_behind(int memory, const std::vector<PageRun>& runs, const images::PageFile& to);
 
 }  // namespace dormouse::engine

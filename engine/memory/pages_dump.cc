@@ -22,6 +22,7 @@ namespace {
 using namespace page_flags;
 // Below this a task is not worth the descriptor it would have to be lent.
 constexpr std::uint64_t kByTaskBytes = 4 << 20;
+constexpr std::size_t kWorthAThread = 4;  // processes to look for pages in
 
 std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
   std::uint64_t bytes = 0;
@@ -199,7 +200,7 @@ Result<> PagesDump::save(parasite::Keeper& keeper, std::span<Memory> all) {
     if (!content.is_large()) return save_content(all[i], content, nullptr);
     large[i] = std::move(content);
     return {};
-  }));
+  }, kWorthAThread));
   TRY(save_common(all, large));
   // A program of a task's is the business of the thread that traces it.
   for (std::size_t i = 0; i < all.size(); ++i)
@@ -210,7 +211,7 @@ Result<> PagesDump::save(parasite::Keeper& keeper, std::span<Memory> all) {
 Result<> PagesDump::save_behind(const Task& task, int memory, const std::vector<PageRun>& runs) {
   const std::uint64_t number = next_pages_number_++;
   const images::PageFile file = TRY(context_.out.create_pages(number));
-  CopiedPages copied = TRY_OR(copy_behind(task.pid, memory, to_be_written(runs), file), std::move(e).owner(task.name()));
+  CopiedPages copied = TRY_OR(copy_behind(memory, to_be_written(runs), file), std::move(e).owner(task.name()));
   const std::uint64_t bytes = bytes_in(copied.runs);
   std::vector<PageRun> all = std::move(copied.runs);
   for (const PageRun& run : runs)

@@ -520,6 +520,13 @@ def test_tracking_ends(scratch):
     expect_pass(man)
 
 
+def test_pre_dump_leaves_pages_shared(scratch):
+    """Reading a family's pages behind its back gives none of its processes a copy of its own."""
+    man = start(workload("cow_large"), scratch / "victim")
+    pre_dump(man, scratch / "1")
+    expect_pass(man)
+
+
 def test_tracking_is_cut_off(scratch):
     """The process that keeps tracking alive is killed: the next dump saves everything again, and is right."""
     man = start(workload("anonymous_memory_pattern"), scratch / "victim")
