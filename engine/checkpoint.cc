@@ -259,8 +259,12 @@ Result<> Checkpoint::save_tasks() {
   return cgroups_->write(*out_);
 }
 
-// So many private pages take longer to free than it takes to ask for it.
-constexpr std::uint64_t kManyPages = (16 << 20) / 4096;
+// So many private pages take longer to free than it takes to ask for it. Where they are in small mappings, these are most of the
+// work, which is done twice then (__oom_reap_task_mm() in mm/oom_kill.c flushes after each).
+constexpr std::uint64_t kManyPages = (16 << 20) / 4096, kManyOfOneMapping = 64;
+bool is_large(const PagesDump::Memory& memory) {
+  return memory.pages >= kManyPages && memory.pages >= kManyOfOneMapping * memory.space.maps().size();
+}
 
 Result<> Checkpoint::save_memory() {
   const auto start = Clock::now();
@@ -275,7 +279,7 @@ Result<> Checkpoint::save_memory() {
   }
   TRY(pages.save(*keeper_, memories));
   for (const PagesDump::Memory& memory : memories) {
-    if (memory.pages >= kManyPages) large_.push_back(&memory.task);
+    if (is_large(memory)) large_.push_back(&memory.task);
     TRY(pages.save_shared(memory.task, memory.dir, memory.space));
   }
   for (const SavedSegment& segment : namespaces_->segments()) TRY(pages.save_segment(segment));

@@ -42,23 +42,30 @@ bool continues_vvar(const std::vector<pb::vma_entry>& vmas, const pb::vma_entry&
          vmas.back().end() == next.start();
 }
 
+// Write protection for the sake of an earlier dump is no property of the task.
+proc::Vma unprotected(proc::Vma vma) {
+  vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
+  return vma;
+}
+
 }  // namespace
 
 Result<AddressSpace> AddressSpace::read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
                                         const sys::Features& features) {
   AddressSpace space;
-  space.maps_ = TRY_OR(dir.smaps(), std::move(e).owner(task.name()));
+  Result<> scanned;
+  space.maps_ = TRY_OR(dir.smaps([&] { scanned = space.find_pages(context, dir, features); }), std::move(e).owner(task.name()));
+  TRY_OR(std::move(scanned), std::move(e).owner(task.name()));
   fill_layout(space.image_, TRY_OR(dir.stat(), std::move(e).owner(task.name())),
               TRY_OR(dir.auxv(), std::move(e).owner(task.name())));
-  for (proc::Vma vma : space.maps_) {
-    // Write protection for the sake of an earlier dump is no property of the task.
-    if (vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task)))
-      vma.flags.clear(proc::VmFlag::kUffdWriteProtect);
+  space.vmas_.reserve(space.maps_.size() + space.guards_.size());
+  for (const proc::Vma& vma : space.maps_) {
     if (is_uprobes(vma) && context.options.allow_uprobes) {
       space.probed_ = true;
       continue;
     }
-    Result<pb::vma_entry> entry = describe_vma(vma, context.memory_mounts);
+    const bool ours = vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task));
+    Result<pb::vma_entry> entry = ours ? describe_vma(unprotected(vma), context.memory_mounts) : describe_vma(vma, context.memory_mounts);
     if (!entry) {
       space.refused_.push_back(std::move(entry).error().owner(task.name()));
       continue;
@@ -69,7 +76,7 @@ Result<AddressSpace> AddressSpace::read(const DumpContext& context, const Task& 
       space.vmas_.push_back(std::move(*entry));
   }
   note_sealed(space.maps_, space.attributes_);
-  TRY_OR(space.find_guards(dir, features), std::move(e).owner(task.name()));
+  for (const abi::PageRegion& region : space.guards_) space.vmas_.push_back(describe_guard(region.start, region.end));
   return space;
 }
 
@@ -78,12 +85,16 @@ void AddressSpace::report(Blockers& blockers) {
 }
 
 // The kernel knows guards only as entries of page tables.
-Result<> AddressSpace::find_guards(const proc::ProcDir& dir, const sys::Features& features) {
-  if (!features.has(sys::Feature::kPagemapScanGuard)) return {};
-  auto pagemap = TRY(sys::Pagemap::open(dir, true));
-  constexpr sys::PageQuery kGuards{.all_of = abi::kPageIsGuard, .returned = abi::kPageIsGuard};
-  for (const auto all = TRY(pagemap.ranges(0, kUserEnd, kGuards)); const abi::PageRegion& region : all)
-    vmas_.push_back(describe_guard(region.start, region.end));
+Result<> AddressSpace::find_pages(const DumpContext& context, const proc::ProcDir& dir, const sys::Features& features) {
+  const bool series = context.options.track_memory || !context.options.parent_images.empty();
+  if (!series && features.has(sys::Feature::kPagemapScan)) {
+    FoundPages found = TRY(engine::find_pages(dir, features));
+    guards_ = std::move(found.guards);
+    content_ = std::move(found.content);
+  } else if (features.has(sys::Feature::kPagemapScanGuard)) {
+    auto pagemap = TRY(sys::Pagemap::open(dir, true));
+    guards_ = TRY(pagemap.ranges(0, kUserEnd, {.all_of = abi::kPageIsGuard, .returned = abi::kPageIsGuard}));
+  }
   return {};
 }
 

@@ -12,6 +12,7 @@
 #include "engine/memory/memory_policy.h"
 #include "images/schema/attributes.pb.h"
 #include "images/schema/memory.pb.h"
+#include "kernel/abi.h"
 #include "kernel/features.h"
 #include "kernel/proc/directory.h"
 #include "parasite/host/area.h"
@@ -30,6 +31,8 @@ class AddressSpace {
   void report(Blockers& blockers);
 
   std::span<const proc::Vma> maps() const { return maps_; }
+  // Which private pages have content, where that is known already: a dump that is part of no series has no reason to wait.
+  const std::optional<std::vector<abi::PageRegion>>& content() const { return content_; }
   const pb::mm_entry& image() const { return image_; }
   // For [vvar] and its neighbours being one record, and refused mappings and [uprobes] being none, these are fewer.
   std::span<const pb::vma_entry> vmas() const { return vmas_; }
@@ -50,9 +53,11 @@ class AddressSpace {
 
  private:
   [[nodiscard]] Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) const;
-  [[nodiscard]] Result<> find_guards(const proc::ProcDir& dir, const sys::Features& features);
+  [[nodiscard]] Result<> find_pages(const DumpContext& context, const proc::ProcDir& dir, const sys::Features& features);
 
   std::vector<proc::Vma> maps_;
+  std::vector<abi::PageRegion> guards_;
+  std::optional<std::vector<abi::PageRegion>> content_;
   std::vector<pb::vma_entry> vmas_;
   pb::mm_entry image_;
   pb::memory_attributes_entry attributes_;

@@ -23,11 +23,13 @@ void set_apart(std::vector<PageRun>& runs, const std::vector<std::uint64_t>& add
 }
 
 std::vector<Chunk> cut_into_chunks(const std::vector<PageRun>& runs) {
-  std::vector<PageRun> placed = runs;
+  std::vector<PageRun> placed;
   std::uint64_t offset = 0;
-  for (PageRun& run : placed) {
-    run.file = 0;
-    run.offset = offset;
+  for (const PageRun& run : runs) {
+    if (!placed.empty() && placed.back().end == run.start && placed.back().readable == run.readable)
+      placed.back().end = run.end;
+    else
+      placed.push_back({run.start, run.end, run.flags, run.readable, 0, offset});
     offset += run.end - run.start;
   }
   return cut_in_place(std::move(placed));

@@ -24,6 +24,14 @@ TEST(Chunks, OneUnreadableRunMakesItsChunkUnreadable) {
   EXPECT_FALSE(chunks[0].readable);
 }
 
+TEST(Chunks, AdjoiningRunsAreOnePieceIfTheSameOneReadsThem) {
+  const auto chunks = cut_into_chunks({{0x1000, 0x2000, 1, true}, {0x2000, 0x4000, 5, true}, {0x4000, 0x5000, 1, false}});
+  ASSERT_EQ(chunks.size(), 1u);
+  EXPECT_EQ(chunks[0].pieces, (std::vector<Piece>{{0x1000, 0x3000}, {0x4000, 0x1000}}));
+  EXPECT_EQ(chunks[0].bytes, 0x4000u);
+  EXPECT_FALSE(chunks[0].readable);
+}
+
 std::vector<std::pair<std::uint64_t, std::uint64_t>> unreadable(const std::vector<PageRun>& runs) {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> out;
   for (const PageRun& run : runs)

@@ -94,6 +94,21 @@ std::vector<abi::PageRegion> mark_written(const std::vector<abi::PageRegion>& re
   return marked;
 }
 
+Result<FoundPages> find_pages(const proc::ProcDir& dir, const sys::Features& features) {
+  auto pagemap = TRY(sys::Pagemap::open(dir, true));
+  sys::PageQuery query = content_query(features, 0);
+  // Guards look like swapped pages of no file: they come along, and are told apart.
+  query.returned = query.all_of & abi::kPageIsGuard;
+  query.all_of &= ~query.returned;
+  query.inverted &= ~query.returned;
+  FoundPages found{.content = TRY(pagemap.ranges(0, kUserEnd, query)), .guards = {}};
+  const auto guard = [](const abi::PageRegion& region) { return (region.categories & abi::kPageIsGuard) != 0; };
+  std::ranges::copy_if(found.content, std::back_inserter(found.guards), guard);
+  std::erase_if(found.content, guard);
+  for (abi::PageRegion& region : found.content) region.categories = abi::kPageIsWritten;
+  return found;
+}
+
 void PageTracking::look() {
   if (std::exchange(looked_, true)) return;
   for (Warden& warden : Warden::find_all()) others_.push_back(std::make_unique<Warden>(std::move(warden)));

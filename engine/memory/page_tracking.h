@@ -35,6 +35,14 @@ bool can_be_protected(const proc::Vma& vma);
 std::vector<abi::PageRegion> mark_written(const std::vector<abi::PageRegion>& regions,
                                           const std::vector<abi::PageRegion>& written);
 
+// What PAGEMAP_SCAN finds in one go.
+struct FoundPages {
+  std::vector<abi::PageRegion> content;  // as of PageTracking::content(), all of it written
+  std::vector<abi::PageRegion> guards;   // MADV_GUARD_INSTALL
+};
+// Needs Feature::kPagemapScan. The task is stopped.
+Result<FoundPages> find_pages(const proc::ProcDir& dir, const sys::Features& features);
+
 class PageTracking {
  public:
   // `features` and `log` outlive this object.

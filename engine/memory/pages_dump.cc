@@ -85,7 +85,10 @@ Result<std::vector<PageRun>> PagesDump::find_runs(const Task& task, const proc::
     parent = nullptr;
     context_.log.debug("{}: not tracked since the parent images: all its pages are saved", task.name());
   }
-  const auto regions = TRY_OR(history_.tracking.content(task, dir, space.maps(), history_.again), told(std::move(e)));
+  std::vector<abi::PageRegion> asked;
+  const bool known = !parent && !history_.again && space.content();
+  if (!known) asked = TRY_OR(history_.tracking.content(task, dir, space.maps(), history_.again), told(std::move(e)));
+  const auto& regions = known ? *space.content() : asked;
   const auto covered = parent ? covered_for_all(*parent, task) : std::span<const PageRange>();
   auto runs = assign(regions, space.vmas(), covered);
   const std::scoped_lock lock(counting_);

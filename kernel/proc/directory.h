@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -45,7 +46,7 @@ class ProcDir {
   Result<Status> status() const;
   Result<Stat> stat() const;
   Result<std::vector<Vma>> maps() const;
-  Result<std::vector<Vma>> smaps() const;
+  Result<std::vector<Vma>> smaps(const std::function<void()>& meanwhile = {}) const;  // see read_smaps()
   Result<std::vector<MountInfo>> mountinfo() const;
   Result<FdInfo> fdinfo(int number) const;
   Result<std::vector<CgroupMembership>> cgroup() const;

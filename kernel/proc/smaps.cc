@@ -68,19 +68,25 @@ Result<> parse_rest(SmapsParser& parser, Pieces& pieces) {
 
 }  // namespace
 
-Result<std::vector<Vma>> read_smaps(int file) {
+Result<std::vector<Vma>> read_smaps(int file, const std::function<void()>& meanwhile) {
   SmapsParser parser;
   std::array<char, kPieceBytes> buffer;
   for (std::size_t bytes = 0; bytes < kLong;) {
     const std::string_view piece = TRY(read_piece(file, buffer));
-    if (piece.empty()) return parser.finish();
+    if (piece.empty()) {
+      if (meanwhile) meanwhile();
+      return parser.finish();
+    }
     TRY(parser.add(piece));
     bytes += piece.size();
   }
   Pieces pieces;
   // Where no thread can be had the first is done before the second.
   TRY(in_parallel(2, [&](std::size_t which) -> Result<> {
-    if (which == 1) return parse_rest(parser, pieces);
+    if (which == 1) {
+      if (meanwhile) meanwhile();
+      return parse_rest(parser, pieces);
+    }
     Result<> done = read_rest(file, pieces);
     pieces.end();
     return done;

@@ -1,6 +1,7 @@
 // /proc/PID/smaps piece by piece as it is read: of 10,000 mappings it has 7 MiB.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,7 +23,8 @@ class SmapsParser {
   std::string begun_;  // a line whose end is still to come
 };
 
-// All of an open smaps. While the kernel writes a long one, another thread parses what is there already.
-Result<std::vector<Vma>> read_smaps(int file);
+// All of an open smaps. While the kernel writes a long one, another thread parses what is there already. That does not
+// take all its time: what else is to be done `meanwhile` it does first. Of a short one it is done here, afterwards.
+Result<std::vector<Vma>> read_smaps(int file, const std::function<void()>& meanwhile = {});
 
 }  // namespace dormouse::proc
