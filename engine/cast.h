@@ -100,6 +100,8 @@ class Cast {
   };
   Result<Materials> plan_memory(Actor& actor);
   [[nodiscard]] Result<> build_memory(Actor& actor);
+  [[nodiscard]] Result<> run_in_turn(const Actor& actor, std::size_t count,
+                                     const std::function<void(parasite::Program&, std::size_t)>& append);
   static void append_close(parasite::Program& program, const Materials& materials);
   [[nodiscard]] Result<> make_aio_rings(const Actor& actor, int null_device);
   bool same_file(std::uint32_t one, std::uint32_t other) const;

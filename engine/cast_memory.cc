@@ -46,19 +46,39 @@ Result<> Cast::build_memory(Actor& actor) {
   const Materials materials = TRY(plan_memory(actor));
   const MemoryPlan& plan = *actor.memory;
   TRY(hand_out(actor.threads.front(), materials.descriptors));
-  parasite::Program map;
-  plan.append_map(map, materials.fds);
-  TRY(run(actor, map));
+  TRY(run_in_turn(actor, plan.map_slices(), [&](parasite::Program& program, std::size_t slice) {
+    plan.append_map_slice(program, materials.fds, slice);
+  }));
   TRY(fill_memory(actor, materials.fds));
-  parasite::Program seal;
-  plan.append_seal(seal);
-  append_attachments(seal, context_.image, *actor.image->mm, attaching_room_);
-  TRY(run(actor, seal));
+  TRY(run_in_turn(actor, plan.map_slices(), [&](parasite::Program& program, std::size_t slice) {
+    plan.append_seal_slice(program, slice);
+    if (slice + 1 == plan.map_slices()) append_attachments(program, context_.image, *actor.image->mm, attaching_room_);
+  }));
   TRY(make_aio_rings(actor, materials.null_device));
   parasite::Program close;
   append_close(close, materials);
   TRY(run(actor, close));
   pages_restored_ += plan.bytes() / 4096;
+  return {};
+}
+
+// Each is made while the one before it runs.
+Result<> Cast::run_in_turn(const Actor& actor, std::size_t count, const std::function<void(parasite::Program&, std::size_t)>& append) {
+  const parasite::Puppet& leader = actor.threads.front();
+  parasite::Program program, next;
+  append(program, 0);
+  for (std::size_t i = 0; i < count; ++i) {
+    std::optional<parasite::Job> job;
+    yard_->area().rewind();
+    if (!program.empty()) {
+      job.emplace(yard_->area(), leader.slot, leader.tid, leader.name, TRY(yard_->area().place(program)));
+      job->start();
+    }
+    next = {};
+    if (i + 1 < count) append(next, i + 1);
+    if (job) TRY(job->wait(keeper_, parasite::within(std::chrono::minutes(10))));
+    std::swap(program, next);
+  }
   return {};
 }
 

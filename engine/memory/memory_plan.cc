@@ -6,10 +6,13 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
+#include <charconv>
 #include <map>
 #include <span>
+#include <string_view>
 #include <unordered_map>
 
 #include "base/format.h"
@@ -24,8 +27,34 @@ constexpr std::uint64_t kUserEnd32 = 0xffff'e000;
 constexpr int kMadvGuardInstall = 102;  // Linux 6.13
 constexpr std::uint64_t kEarlyAdvice = (1ull << MADV_HUGEPAGE) | (1ull << MADV_NOHUGEPAGE);
 
-std::string label(const char* what, std::uint64_t start, std::uint64_t end) {
-  return format("{} {:x}-{:x}", what, start, end);
+// Of tens of thousands of operations: by hand.
+std::string label(std::string_view what, std::uint64_t start, std::uint64_t end) {
+  std::array<char, 2 * 16 + 1> range;
+  char* at = std::to_chars(range.data(), range.data() + 16, start, 16).ptr;
+  *at++ = '-';
+  at = std::to_chars(at, range.data() + range.size(), end, 16).ptr;
+  std::string text;
+  text.reserve(what.size() + 1 + range.size());
+  return text.append(what).append(" ").append(range.data(), at);
+}
+
+bool continues(const Piece& piece, const Piece& next) { return piece.address + piece.bytes == next.address; }
+
+// As few as there can be.
+std::vector<Piece> joined(const std::vector<Piece>& pieces) {
+  std::vector<Piece> all;
+  for (const Piece& piece : pieces) {
+    if (!all.empty() && continues(all.back(), piece)) all.back().bytes += piece.bytes;
+    else all.push_back(piece);
+  }
+  return all;
+}
+
+// What a single mmap() may make of it and its neighbours: nothing that acts at once, or on a mapping as a whole.
+bool is_plain_anonymous(const pb::vma_entry& vma) {
+  constexpr std::uint32_t kPlain = MAP_PRIVATE | MAP_ANONYMOUS;
+  return !(vma.status() & ~(s::kRegular | s::kAnonPrivate | s::kHeap)) && (vma.flags() & ~std::uint32_t{MAP_NORESERVE}) == kPlain &&
+         !(vma.madv() & kEarlyAdvice);
 }
 
 // Numbers in the order of first use.
@@ -236,6 +265,22 @@ void MemoryPlan::append_layout(parasite::Program& program, const MemoryFiles& fd
 }
 
 void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) const {
+  for (std::size_t slice = 0; slice < map_slices(); ++slice) append_map_slice(program, fds, slice);
+}
+
+void MemoryPlan::append_map_slice(parasite::Program& program, const MemoryFiles& fds, std::size_t slice) const {
+  if (slice == 0) append_map_begin(program, fds);
+  const std::size_t last = std::min(sources_.size(), (slice + 1) * kSlice);
+  for (std::size_t i = slice * kSlice; i < last;) {
+    const std::size_t end = end_of_run(i, last);
+    if (end - i == 1) append_one_map(program, i, fds);
+    else append_run(program, i, end);
+    i = end;
+  }
+  if (slice + 1 == map_slices()) append_map_end(program);
+}
+
+void MemoryPlan::append_map_begin(parasite::Program& program, const MemoryFiles& fds) const {
   for (const AddressRange& range : unmap_)
     program.call(label("unmap", range.start, range.end), SYS_munmap, {range.start, range.end - range.start});
   append_layout(program, fds);
@@ -244,11 +289,42 @@ void MemoryPlan::append_map(parasite::Program& program, const MemoryFiles& fds) 
                  {scratch_, images::kPageChunkBytes, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0},
                  parasite::exactly(static_cast<std::int64_t>(scratch_)));
-  for (std::size_t i = 0; i < sources_.size(); ++i) append_one_map(program, i, fds);
+}
+
+void MemoryPlan::append_map_end(parasite::Program& program) const {
   append_vdso_map(program, vdso_);
   for (const AddressRange& range : stale_)
     program.call(label("drop the parent's pages", range.start, range.end), SYS_madvise,
                  {range.start, range.end - range.start, MADV_DONTNEED});
+}
+
+// Anonymous memory that stands together and differs in its protection only. What is writable counts as used (overcommit),
+// what has never been does not.
+std::size_t MemoryPlan::end_of_run(std::size_t i, std::size_t last) const {
+  const auto is_plain = [&](std::size_t at) { return sources_[at].kind == Source::Kind::kAnonymous && is_plain_anonymous(vma(at)); };
+  const auto writable = [&](std::size_t at) { return protection_for_filling(at) & PROT_WRITE; };
+  std::size_t end = i + 1;
+  if (!is_plain(i)) return end;
+  while (end < last && vma(end).start() == vma(end - 1).end() && vma(end).flags() == vma(i).flags() && is_plain(end) &&
+         writable(end) == writable(i))
+    ++end;
+  return end;
+}
+
+// Splitting a mapping that has no pages yet is cheaper than making two: 2.3 µs to cut a piece out, 1.7 µs to make each (6.18).
+void MemoryPlan::append_run(parasite::Program& program, std::size_t first, std::size_t end) const {
+  const std::uint64_t from = vma(first).start(), to = vma(end - 1).end();
+  const std::uint32_t protection = protection_for_filling(first);
+  program.call(label("map", from, to), SYS_mmap, {from, to - from, protection, mmap_flags(vma(first)), -1, 0},
+               parasite::exactly(static_cast<std::int64_t>(from)));
+  for (std::size_t i = first; i < end;) {
+    std::size_t next = i + 1;
+    while (next < end && protection_for_filling(next) == protection_for_filling(i)) ++next;
+    const std::uint64_t start = vma(i).start(), bytes = vma(next - 1).end() - start;
+    if (protection_for_filling(i) != protection)
+      program.call(label("map", start, start + bytes), SYS_mprotect, {start, bytes, protection_for_filling(i)});
+    i = next;
+  }
 }
 
 void MemoryPlan::append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const {
@@ -290,8 +366,7 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
     if (chunk_left_out_[c]) continue;
     const Chunk& chunk = chunks_[c];
     // Pieces of a chunk that goes through scratch memory are put in their places one by one afterwards.
-    std::vector<Piece> pieces = chunk.pieces;
-    if (chunk_scratch_[c]) pieces = {{scratch_, chunk.bytes}};
+    const std::vector<Piece> pieces = chunk_scratch_[c] ? std::vector<Piece>{{scratch_, chunk.bytes}} : joined(chunk.pieces);
     constexpr std::size_t kMostVectors = 1024;  // IOV_MAX
     const auto at = program.data(std::as_bytes(std::span(pieces)));
     std::uint64_t offset = chunk.offset;
@@ -318,8 +393,12 @@ void MemoryPlan::append_fill(parasite::Program& program, const MemoryFiles& fds,
 }
 
 void MemoryPlan::append_seal(parasite::Program& program) const {
-  append_vdso_patches(program, vdso_);
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
+  for (std::size_t slice = 0; slice < map_slices(); ++slice) append_seal_slice(program, slice);
+}
+
+void MemoryPlan::append_seal_slice(parasite::Program& program, std::size_t slice) const {
+  if (slice == 0) append_vdso_patches(program, vdso_);
+  for (std::size_t i = slice * kSlice; i < std::min(sources_.size(), (slice + 1) * kSlice); ++i) {
     const pb::vma_entry& v = vma(i);
     const auto kind = sources_[i].kind;
     if (kind == Source::Kind::kSkip) continue;
@@ -327,6 +406,7 @@ void MemoryPlan::append_seal(parasite::Program& program) const {
       program.call(label("protect", v.start(), v.end()), SYS_mprotect, {v.start(), v.end() - v.start(), v.prot()});
     append_lock(program, i);
   }
+  if (slice + 1 != map_slices()) return;
   if (uses_scratch()) program.call("unmap scratch memory", SYS_munmap, {scratch_, images::kPageChunkBytes});
   if (task_->mm->thp_disabled()) program.call("disable huge pages", SYS_prctl, {PR_SET_THP_DISABLE, 1, 0, 0, 0});
 }

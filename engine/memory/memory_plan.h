@@ -1,6 +1,7 @@
 // How one puppet's address space becomes what the image says. Pure: from records to steps.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -76,10 +77,15 @@ class MemoryPlan {
   bool needs_scratch(std::size_t chunk) const { return chunk_scratch_[chunk]; }
   // 3: final protections and locks, scratch gone.
   void append_seal(parasite::Program& program) const;
+  // 1 and 3 in slices, which a program each is to be made of: [0, map_slices()), in order.
+  std::size_t map_slices() const { return std::max<std::size_t>(1, (sources_.size() + kSlice - 1) / kSlice); }
+  void append_map_slice(parasite::Program& program, const MemoryFiles& fds, std::size_t slice) const;
+  void append_seal_slice(parasite::Program& program, std::size_t slice) const;
   // 4: what must not act on children born from this address space: advice, guards.
   void append_late_advice(parasite::Program& program) const;
 
  private:
+  static constexpr std::size_t kSlice = 1024;  // mappings
   struct Source {
     enum class Kind { kAnonymous, kFile, kShared, kSkip, kInherited } kind = Kind::kAnonymous;
     std::size_t index = 0;         // into files_ or shared_
@@ -94,6 +100,10 @@ class MemoryPlan {
   bool is_inherited(const Chunk& chunk) const;
   bool uses_scratch() const;
   void append_layout(parasite::Program& program, const MemoryFiles& fds) const;
+  void append_map_begin(parasite::Program& program, const MemoryFiles& fds) const;
+  void append_map_end(parasite::Program& program) const;
+  std::size_t end_of_run(std::size_t i, std::size_t last) const;
+  void append_run(parasite::Program& program, std::size_t first, std::size_t end) const;
   void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
   void append_lock(parasite::Program& program, std::size_t i) const;
   void append_guard(parasite::Program& program, const pb::vma_entry& guard) const;

@@ -77,6 +77,32 @@ TEST(MemoryPlan, WhatIsReadOnlyIsNotMergedWithItsWritableNeighbours) {
   EXPECT_EQ(count(steps.map, "mmap(0x10000, 0x10000, " + all + ","), 1u) << steps.map;
 }
 
+TEST(MemoryPlan, MemoryThatDiffersInItsProtectionOnlyIsMappedAtOnceAndCut) {
+  ImageTask task = task_with(PROT_READ | PROT_WRITE, 0x10000);
+  const auto add = [&](std::uint64_t start, std::uint64_t end, std::uint32_t prot, std::uint32_t flags = MAP_PRIVATE | MAP_ANONYMOUS) {
+    pb::vma_entry& vma = *task.mm->add_vmas();
+    vma = task.mm->vmas(0);
+    vma.set_start(start);
+    vma.set_end(end);
+    vma.set_prot(prot);
+    vma.set_flags(flags);
+  };
+  add(0x20000, 0x21000, PROT_READ | PROT_WRITE | PROT_EXEC);
+  add(0x21000, 0x22000, PROT_READ | PROT_WRITE);
+  add(0x22000, 0x23000, PROT_NONE);  // does not count as used
+  add(0x23000, 0x24000, PROT_READ);
+  add(0x24000, 0x25000, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_LOCKED);
+  add(0x26000, 0x27000, PROT_READ | PROT_WRITE);  // after a hole
+  add(0x27000, 0x28000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN);
+  add(0x28000, 0x29000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+  const auto steps = steps_of(task);
+  for (const char* range : {"mmap(0x10000, 0x12000, 3,", "mprotect(0x20000, 0x1000, 7)", "mmap(0x22000, 0x2000, 0,",
+                            "mprotect(0x23000, 0x1000, 1)", "mmap(0x24000, 0x1000, 1,", "mmap(0x26000, 0x1000, 3,",
+                            "mmap(0x27000, 0x1000, 3,", "mmap(0x28000, 0x1000, 3,"})
+    EXPECT_EQ(count(steps.map, range), 1u) << range << "\n" << steps.map;
+  EXPECT_EQ(count(steps.map, "mprotect("), 2u) << steps.map;
+}
+
 // What is loaded of a task whose parent's page has checksum 1 where this one's has `own`.
 std::size_t loaded_beside_parent(const ImageTask& task, const ImageTask& parent_task, std::optional<std::uint64_t> own) {
   const VdsoPlan vdso;
