@@ -152,7 +152,6 @@ Result<> Checkpoint::stop() {
   report_.threads = stopped_->tree.thread_count();
   options_.log->debug("{} tasks with {} threads stopped", report_.tasks, report_.threads);
   context_.emplace(DumpContext{options_, *options_.log, *out_, stopped_->tree, blockers_, &*tracking_});
-  context_->leases.begin_to_read();
   subjects_.emplace(*context_, *keeper_);
   return {};
 }

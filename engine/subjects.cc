@@ -53,16 +53,22 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
 }
 
 Result<> Subjects::enter() {
+  constexpr std::size_t kAtOnce = 32;
   parasite::GadgetFinder finder;
+  std::vector<parasite::HeldProcess::Entry> entries;
+  const auto enter_all = [&] { return parasite::HeldProcess::enter_together(keeper_, finder, std::exchange(entries, {})); };
   for (Subject& subject : subjects_) {
+    if (!subject.task.owns_vm || entries.size() == kAtOnce) TRY(enter_all());
     // Where one address space has several processes, the areas of those before are in it by now.
-    std::vector<proc::Vma> maps;
-    if (!subject.task.owns_vm) maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
-    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps,
-                              subject.state.program_bytes()),
-           std::move(e).owner(subject.task.name()));
+    if (!subject.task.owns_vm) TRY(enter_shared(finder, subject));
+    else entries.push_back({&subject.held, subject.dir.fd(), subject.space.maps(), subject.state.program_bytes()});
   }
-  return {};
+  return enter_all();
+}
+
+Result<> Subjects::enter_shared(parasite::GadgetFinder& finder, Subject& subject) {
+  const auto maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
+  return subject.held.enter(finder, subject.dir.fd(), maps, subject.state.program_bytes());
 }
 
 Result<> Subjects::ask() {

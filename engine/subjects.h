@@ -53,6 +53,8 @@ class Subjects {
     std::optional<std::size_t> thread;
   };
   std::vector<Part> parts();
+  // One that lives in another's memory.
+  [[nodiscard]] Result<> enter_shared(parasite::GadgetFinder& finder, Subject& subject);
   [[nodiscard]] Result<> ask_about_tasks(std::span<Subject> some);
   [[nodiscard]] Result<> ask_about_memory(std::span<Subject> some);
   [[nodiscard]] Result<> ask_more_about_memory(std::span<Subject> some);

@@ -58,7 +58,7 @@ class FilesSaver {
   // Memory whose pages are still to be saved.
   std::vector<MemoryObject>& memory_objects() { return memory_objects_; }
   // Whether opening the file for reading may break a lease that somebody has on it.
-  Result<bool> reading_breaks_lease(const struct stat& file) { return context_.leases.broken_by_reading(file.st_ino); }
+  Result<bool> reading_breaks_lease(const OpenFile& file);
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();

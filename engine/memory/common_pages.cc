@@ -69,7 +69,6 @@ bool has_most_of(const PageSource& source, const std::vector<Page>& samples) {
 
 // --- copying -------------------------------------------------------------------------------------
 
-
 // What one thread of the engine works with.
 class Hand {
  public:
@@ -175,10 +174,10 @@ class Group {
   }
 
   template <typename Write>
-  Result<> each(std::size_t index, std::size_t from, const Write& write) {
+  Result<> each(std::size_t index, const Write& write) {
     for (std::size_t k = 0; k < sources_.size(); ++k) {
-      // Each thread begins with another file: writers of one file wait for each other.
-      const std::size_t source = (from + k) % sources_.size();
+      // Each step begins with another file: writers of one file wait for each other.
+      const std::size_t source = (index + k) % sources_.size();
       for (std::size_t c = begin_of(source, index); c < begin_of(source, index + 1); ++c)
         sums_[source][c] = TRY_OR(write(source, chunks_[source][c]), std::move(e).owner(sources_[source].name));
     }
@@ -188,12 +187,12 @@ class Group {
   Result<> step(Hand& hand, std::size_t index) {
     const Chunk& first = chunks_[0][index];
     if (hand.take(sources_[0], first)) {
-      TRY(each(index, index, [&](std::size_t source, const Chunk& chunk) {
+      TRY(each(index, [&](std::size_t source, const Chunk& chunk) {
         return source == 0 ? hand.write_first(sources_[0], chunk) : hand.write_other(sources_[source], chunk);
       }));
       if (TRY(hand.unchanged(sources_[0], first))) return {};
     }
-    return each(index, index, [&](std::size_t source, const Chunk& chunk) { return hand.write_alone(sources_[source], chunk); });
+    return each(index, [&](std::size_t source, const Chunk& chunk) { return hand.write_alone(sources_[source], chunk); });
   }
 
   std::span<const PageSource> sources_;

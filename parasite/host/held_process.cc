@@ -179,25 +179,44 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   return sys::ptrace::cont(thread.tid_);
 }
 
-// Once for all of its threads: the actions that a fault in the interpreter would make the kernel forget.
-Result<> HeldProcess::ask_stacks_and_actions() {
-  std::vector<Program> programs(threads_.size());
-  std::vector<DataRef> answers;
-  Batch batch(keeper_);
-  const DataRef actions = programs[0].zeros(sizeof fault_actions_);
-  for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
-    programs[0].call("ask for a signal action", SYS_rt_sigaction,
-                     {kFaultSignals[i], 0, actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
-  for (std::size_t i = 0; i < threads_.size(); ++i) {
-    answers.push_back(programs[i].zeros(sizeof(stack_t)));
-    programs[i].call("ask for the alternate stack", SYS_sigaltstack, {0, answers[i]});
-    TRY(batch.add(*this, *threads_[i], programs[i]));
+namespace {
+
+// What is asked of the threads of one process, and where the answers will be.
+struct Questions {
+  std::vector<Program> programs;  // one per thread
+  std::vector<DataRef> stacks;
+  DataRef actions{};
+};
+
+}  // namespace
+
+// Of each process but once: the actions that a fault in the interpreter would make the kernel forget.
+Result<> HeldProcess::ask_stacks_and_actions(Keeper& keeper, std::span<const Entry> entries) {
+  std::vector<Questions> questions(entries.size());
+  Batch batch(keeper);
+  for (std::size_t p = 0; p < entries.size(); ++p) {
+    auto& [programs, stacks, actions] = questions[p];
+    HeldProcess& process = *entries[p].process;
+    programs.resize(process.threads_.size());
+    actions = programs[0].zeros(sizeof fault_actions_);
+    for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
+      programs[0].call("ask for a signal action", SYS_rt_sigaction,
+                       {kFaultSignals[i], 0, actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
+    for (std::size_t i = 0; i < programs.size(); ++i) {
+      stacks.push_back(programs[i].zeros(sizeof(stack_t)));
+      programs[i].call("ask for the alternate stack", SYS_sigaltstack, {0, stacks[i]});
+      TRY(batch.add(process, *process.threads_[i], programs[i]));
+    }
   }
   TRY(batch.run());
-  for (std::size_t i = 0; i < threads_.size(); ++i)
-    threads_[i]->alternate_stack_ = batch.placed(i).value<stack_t>(answers[i]);
-  fault_actions_ = batch.placed(0).value<decltype(fault_actions_)>(actions);
-  area_->rewind();
+  std::size_t job = 0;
+  for (std::size_t p = 0; p < entries.size(); ++p) {
+    HeldProcess& process = *entries[p].process;
+    process.fault_actions_ = batch.placed(job).value<decltype(fault_actions_)>(questions[p].actions);
+    for (std::size_t i = 0; i < process.threads_.size(); ++i)
+      process.threads_[i]->alternate_stack_ = batch.placed(job++).value<stack_t>(questions[p].stacks[i]);
+    process.area_->rewind();
+  }
   return {};
 }
 
@@ -218,22 +237,43 @@ Result<> HeldProcess::mend_actions() {
   return batch.run();
 }
 
-Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
-                            std::size_t program_bytes) {
-  gadgets_ = TRY_OR(finder.find(leader().tid(), proc_dir, maps, is_32_), std::move(e).owner(name_));
+Result<> HeldProcess::begin_entering(GadgetFinder& finder, const Entry& entry) {
+  gadgets_ = TRY(finder.find(leader().tid(), entry.proc_dir, entry.maps, is_32_));
   if (!gadgets_.complete())
     log_.debug("{}: no way home without the engine while its area is being mapped", name_);
   for (std::uint32_t i = 0; i < threads_.size(); ++i) {
     threads_[i]->slot_ = i;
-    TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false),
-           std::move(e).during("laying a signal frame").owner(name_));
+    TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false), std::move(e).during("laying a signal frame"));
   }
-  TRY(map_area(proc_dir, maps, program_bytes));
+  return begin_mapping(entry.maps, entry.program_bytes);
+}
+
+Result<> HeldProcess::serve(int proc_dir) {
+  TRY(finish_mapping(proc_dir));
   for (auto& thread : threads_)
-    if (!thread->inside_) TRY_OR(start_serving(*thread), std::move(e).owner(name_));
-  TRY(ask_stacks_and_actions());
-  for (auto& thread : threads_) TRY(move_frame(*thread));
+    if (!thread->inside_) TRY(start_serving(*thread));
   return {};
+}
+
+Result<> HeldProcess::enter_together(Keeper& keeper, GadgetFinder& finder, std::span<const Entry> entries) {
+  const auto each = [&](auto&& step) -> Result<> {
+    for (const Entry& entry : entries) TRY_OR(step(entry), std::move(e).owner(entry.process->name_));
+    return {};
+  };
+  TRY(each([&](const Entry& entry) { return entry.process->begin_entering(finder, entry); }));
+  TRY(each([&](const Entry& entry) { return entry.process->mapping_->call.pass_entry(keeper); }));
+  TRY(each([&](const Entry& entry) { return entry.process->serve(entry.proc_dir); }));
+  TRY(ask_stacks_and_actions(keeper, entries));
+  return each([&](const Entry& entry) -> Result<> {
+    for (auto& thread : entry.process->threads_) TRY(entry.process->move_frame(*thread));
+    return {};
+  });
+}
+
+Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
+                            std::size_t program_bytes) {
+  const Entry entry{this, proc_dir, maps, program_bytes};
+  return enter_together(keeper_, finder, {&entry, 1});
 }
 
 Result<Placed> HeldProcess::set_farewell(const Program& program) {
@@ -288,6 +328,7 @@ Result<> HeldProcess::withdraw() {
   const auto note = [&](Result<> step) {
     if (!step && !is_gone(step.error()) && outcome) outcome = std::move(step);
   };
+  note(give_up_mapping());
   note(mend_actions());
   for (auto& thread : threads_) note(bring_back(*thread));
   for (std::size_t i = 1; i < threads_.size(); ++i) note(park(*threads_[i]));

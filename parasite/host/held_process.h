@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "kernel/proc/maps.h"
 #include "parasite/host/area.h"
+#include "parasite/host/attended.h"
 #include "parasite/host/context.h"
 #include "parasite/host/gadgets.h"
 #include "parasite/host/job.h"
@@ -114,6 +115,15 @@ class HeldProcess {
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes);
+  struct Entry {
+    HeldProcess* process = nullptr;
+    int proc_dir = -1;
+    std::span<const proc::Vma> maps;
+    std::size_t program_bytes = Area::kDefaultProgramBytes;
+  };
+  // Several processes, each with memory of its own: while one makes a call the engine is busy with the next. After a failure
+  // each of them is to be released.
+  [[nodiscard]] static Result<> enter_together(Keeper& keeper, GadgetFinder& finder, std::span<const Entry> entries);
   // A program that the last thread runs if the engine is gone: closes what was lent to the process.
   // Its data stays where it is placed until drop_farewell().
   Result<Placed> set_farewell(const Program& program);
@@ -134,15 +144,28 @@ class HeldProcess {
   Result<std::uint64_t> call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
                              std::uint64_t stack);
   [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);
-  [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
-  Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
+  // The shared area on its way into the process.
+  struct Mapping {
+    AttendedCall call;
+    std::uint32_t slots = 0;
+    std::uint64_t wanted = 0;
+    std::size_t size = 0;
+    std::uint64_t stack = 0;         // of the calls
+    std::vector<std::byte> covered;  // what stood where the frame is that would unmap it; empty: there is none
+  };
+  [[nodiscard]] Result<> begin_entering(GadgetFinder& finder, const Entry& entry);
+  [[nodiscard]] Result<> begin_mapping(std::span<const proc::Vma> maps, std::size_t program_bytes);
+  [[nodiscard]] Result<> finish_mapping(int proc_dir);
+  [[nodiscard]] Result<> give_up_mapping();
+  Result<std::uint64_t> mapped_area(bool& writable);
+  [[nodiscard]] Result<> serve(int proc_dir);
   [[nodiscard]] Result<> part_area(std::uint64_t stack);
   SignalFrame frame_for(const HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) const;
   std::uint64_t home_of(const HeldThread& thread) const;
   SignalFrame undo_frame(std::uint64_t wanted, std::size_t size) const;
   [[nodiscard]] Result<> start_serving(HeldThread& thread);
   [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
-  [[nodiscard]] Result<> ask_stacks_and_actions();
+  [[nodiscard]] static Result<> ask_stacks_and_actions(Keeper& keeper, std::span<const Entry> entries);
   [[nodiscard]] Result<> mend_actions();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
@@ -157,6 +180,7 @@ class HeldProcess {
   std::vector<std::unique_ptr<HeldThread>> threads_;
   std::unordered_set<pid_t> held_;  // ids of all of them
   Gadgets gadgets_;
+  std::optional<Mapping> mapping_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
   std::array<SignalAction, kFaultSignals.size()> fault_actions_{};

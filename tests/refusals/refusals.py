@@ -106,6 +106,10 @@ def test_no_room(scratch):
     return _unsupported(scratch, "no_room", ("room for ", "bytes", "RLIMIT_AS"))
 
 
+def test_no_room_in_a_family(scratch):
+    return _unsupported(scratch, "no_room_in_a_family", ("room for ", "bytes", "RLIMIT_AS"))
+
+
 def test_timer_of_a_thread(scratch):
     return _unsupported(scratch, "timer_of_a_thread", ("CPU time of one thread", "timer 0"))
 
