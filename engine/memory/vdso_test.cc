@@ -194,7 +194,8 @@ void expect_proxy_works(bool functions_are_missing_here) {
   ImageTask task = task_with_vdso(own, code_at, 0);
   std::vector<AddressRange> taken;
   std::vector<AddressRange> kernel_code;
-  for (const auto& vma : proc::ProcDir::self()->maps().value()) {
+  const auto maps = proc::ProcDir::self()->maps().value();
+  for (const auto& vma : maps) {
     taken.push_back({vma.start, vma.end});
     if (vma.name == "[vdso]" || vma.name.starts_with("[vvar")) kernel_code.push_back({vma.start, vma.end});
   }
@@ -284,7 +285,8 @@ void expect_proxy32_works(bool functions_are_missing_here) {
   std::memcpy(memory, image.data(), image.size());
   const auto code_at = reinterpret_cast<std::uint64_t>(memory);
   std::vector<AddressRange> taken, kernel_code;
-  for (const auto& vma : proc::ProcDir::self()->maps().value()) {
+  const auto maps = proc::ProcDir::self()->maps().value();
+  for (const auto& vma : maps) {
     taken.push_back({vma.start, vma.end});
     if (vma.name == "[vdso]" || vma.name.starts_with("[vvar")) kernel_code.push_back({vma.start, vma.end});
   }
