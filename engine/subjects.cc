@@ -28,9 +28,10 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
   }
   const std::vector<Part> work = parts();
   std::vector<Result<>> read(work.size());
+  memberships_.resize(work.size());
   TRY(in_parallel(work.size(), [&](std::size_t i) -> Result<> {
     auto& [subject, thread] = work[i];
-    if (thread) read[i] = subject->state.read_files(*thread);
+    if (thread) read[i] = read_thread(*subject, *thread, memberships_[i]);
     else subject->space = TRY(AddressSpace::read(context_, subject->task, subject->dir, features));
     return {};
   }));
@@ -44,6 +45,13 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
       context_.blockers.note(subject->state.read_traced());
   }
   return {};
+}
+
+// A thread's files are found faster from its own directory than from its process's.
+Result<> Subjects::read_thread(Subject& subject, std::size_t thread, cgroups::SavedCgroups::Membership& membership) {
+  const auto dir = TRY(subject.dir.thread(subject.held.threads()[thread]->tid()));
+  membership = TRY(cgroups::SavedCgroups::membership_of(dir));
+  return subject.state.read_files(thread, dir);
 }
 
 Result<> Subjects::enter() {
@@ -125,20 +133,11 @@ Result<> Subjects::ask_more_about_memory(std::span<Subject> some) {
 }
 
 Result<> Subjects::find_cgroups(cgroups::SavedCgroups& cgroups) {
-  std::vector<Part> threads = parts();
-  std::erase_if(threads, [](const Part& part) { return !part.thread; });
-  std::vector<std::optional<proc::ProcDir>> dirs(threads.size());
-  std::vector<cgroups::SavedCgroups::Membership> memberships(threads.size());
-  TRY(in_parallel(threads.size(), [&](std::size_t i) -> Result<> {
-    const auto& [subject, thread] = threads[i];
-    dirs[i] = TRY(subject->dir.thread(subject->held.threads()[*thread]->tid()));
-    memberships[i] = TRY(cgroups::SavedCgroups::membership_of(*dirs[i]));
-    if (i != 0) dirs[i].reset();
-    return {};
-  }));
-  for (std::size_t i = 0; i < threads.size(); ++i) {
-    const std::uint32_t set = TRY(cgroups.set_of(*dirs[0], std::move(memberships[i])));
-    threads[i].subject->state.set_cgroup_set(*threads[i].thread, set);
+  const std::vector<Part> work = parts();
+  for (std::size_t i = 0; i < work.size(); ++i) {
+    const auto& [subject, thread] = work[i];
+    if (thread)
+      subject->state.set_cgroup_set(*thread, TRY(cgroups.set_of(subjects_.front().dir, std::move(memberships_[i]))));
   }
   return {};
 }
