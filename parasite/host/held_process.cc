@@ -159,7 +159,7 @@ Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& 
   return sent;
 }
 
-Result<> HeldProcess::start_serving(HeldThread& thread) {
+Result<> HeldProcess::start_serving(HeldThread& thread, Arrival& arrival) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
   cell.frame = home_of(thread);
@@ -170,6 +170,8 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   cell.stack_top = area_->stack_top(thread.slot_);
   cell.leaves_last = thread.slot_ == 0;
   TRY(keeper_.enlist(cell));
+  const Program& program = thread.slot_ == 0 ? arrival.leaders : arrival.others;
+  arrival.jobs.emplace_back(*area_, thread.slot_, thread.tid_, name_, TRY(area_->place(program))).start_on_arrival();
 
   TRY(send_in(thread, registers_to_serve(thread.context_.regs, *area_, thread.slot_)));
   // After the registers: a thread that is let go in between must not keep a mask that nobody takes off.
@@ -179,24 +181,34 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   return sys::ptrace::cont(thread.tid_);
 }
 
-// Once for all of its threads: the actions that a fault in the interpreter would make the kernel forget.
-Result<> HeldProcess::ask_stacks_and_actions() {
-  std::vector<Program> programs(threads_.size());
-  std::vector<DataRef> answers;
-  Batch batch(keeper_);
-  const DataRef actions = programs[0].zeros(sizeof fault_actions_);
+// Of one thread for all: the actions that a fault in the interpreter would make the kernel forget.
+HeldProcess::Arrival HeldProcess::ask_on_arrival() const {
+  Arrival arrival;
+  const auto ask_stack = [](Program& program) {
+    const DataRef stack = program.zeros(sizeof(stack_t));
+    program.call("ask for the alternate stack", SYS_sigaltstack, {0, stack});
+    return stack;
+  };
+  arrival.actions = arrival.leaders.zeros(sizeof fault_actions_);
   for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
-    programs[0].call("ask for a signal action", SYS_rt_sigaction,
-                     {kFaultSignals[i], 0, actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
-  for (std::size_t i = 0; i < threads_.size(); ++i) {
-    answers.push_back(programs[i].zeros(sizeof(stack_t)));
-    programs[i].call("ask for the alternate stack", SYS_sigaltstack, {0, answers[i]});
-    TRY(batch.add(*this, *threads_[i], programs[i]));
-  }
-  TRY(batch.run());
+    arrival.leaders.call("ask for a signal action", SYS_rt_sigaction,
+                         {kFaultSignals[i], 0, arrival.actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
+  arrival.leaders_stack = ask_stack(arrival.leaders);
+  arrival.others_stack = ask_stack(arrival.others);
+  arrival.jobs.reserve(threads_.size());
+  return arrival;
+}
+
+Result<> HeldProcess::take_stacks_and_actions(const Arrival& arrival) {
+  const Deadline deadline = within(std::chrono::seconds(60));
+  Result<> outcome;
+  for (const Job& job : arrival.jobs)
+    if (Result<> ended = job.wait(keeper_, deadline); !ended && outcome) outcome = std::move(ended);
+  TRY(std::move(outcome));
   for (std::size_t i = 0; i < threads_.size(); ++i)
-    threads_[i]->alternate_stack_ = batch.placed(i).value<stack_t>(answers[i]);
-  fault_actions_ = batch.placed(0).value<decltype(fault_actions_)>(actions);
+    threads_[i]->alternate_stack_ =
+        arrival.jobs[i].placed().value<stack_t>(i == 0 ? arrival.leaders_stack : arrival.others_stack);
+  fault_actions_ = arrival.jobs[0].placed().value<decltype(fault_actions_)>(arrival.actions);
   area_->rewind();
   return {};
 }
@@ -228,10 +240,12 @@ Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const 
     TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false),
            std::move(e).during("laying a signal frame").owner(name_));
   }
-  TRY(map_area(proc_dir, maps, program_bytes));
+  // They are asked as they come in: to wake them for it would take as long again.
+  Arrival arrival = ask_on_arrival();
+  TRY(map_area(proc_dir, maps, program_bytes, arrival));
   for (auto& thread : threads_)
-    if (!thread->inside_) TRY_OR(start_serving(*thread), std::move(e).owner(name_));
-  TRY(ask_stacks_and_actions());
+    if (!thread->inside_) TRY_OR(start_serving(*thread, arrival), std::move(e).owner(name_));
+  TRY(take_stacks_and_actions(arrival));
   for (auto& thread : threads_) TRY(move_frame(*thread));
   return {};
 }

@@ -134,15 +134,23 @@ class HeldProcess {
   Result<std::uint64_t> call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
                              std::uint64_t stack);
   [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);
-  [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
+  // What every thread is asked as it comes in.
+  struct Arrival {
+    Program leaders, others;
+    DataRef actions, leaders_stack, others_stack;
+    std::vector<Job> jobs;  // of the threads, in their order
+  };
+  [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes,
+                                  Arrival& arrival);
+  Arrival ask_on_arrival() const;
   Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
   [[nodiscard]] Result<> part_area(std::uint64_t stack);
   SignalFrame frame_for(const HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) const;
   std::uint64_t home_of(const HeldThread& thread) const;
   SignalFrame undo_frame(std::uint64_t wanted, std::size_t size) const;
-  [[nodiscard]] Result<> start_serving(HeldThread& thread);
+  [[nodiscard]] Result<> start_serving(HeldThread& thread, Arrival& arrival);
   [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
-  [[nodiscard]] Result<> ask_stacks_and_actions();
+  [[nodiscard]] Result<> take_stacks_and_actions(const Arrival& arrival);
   [[nodiscard]] Result<> mend_actions();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
