@@ -7,6 +7,12 @@
 #include "engine/memory/page_tracking.h"
 
 namespace dormouse::engine {
+namespace {
+
+// Programs and their answers are large, but soon read.
+constexpr std::size_t kAskedAtOnce = 64;
+
+}  // namespace
 
 std::vector<Subjects::Part> Subjects::parts() {
   std::vector<Part> parts;
@@ -60,18 +66,22 @@ Result<> Subjects::enter() {
     // Where one address space has several processes, the areas of those before are in it by now.
     std::vector<proc::Vma> maps;
     if (!subject.task.owns_vm) maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
+    // Those that are few are asked at once: their threads need not be woken for it.
+    std::vector<const parasite::Program*> first;
+    if (subjects_.size() <= kAskedAtOnce) {
+      subject.state.ask();
+      for (std::size_t t = 0; t < subject.state.thread_count(); ++t) first.push_back(&subject.state.program(t));
+    }
     TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps,
-                              subject.state.program_bytes()),
+                              subject.state.program_bytes(), first),
            std::move(e).owner(subject.task.name()));
   }
   return {};
 }
 
 Result<> Subjects::ask() {
-  // Programs and their answers are large, but soon read.
-  constexpr std::size_t kAtOnce = 64;
-  for (std::size_t from = 0; from < subjects_.size(); from += kAtOnce) {
-    const auto some = all().subspan(from, std::min(kAtOnce, subjects_.size() - from));
+  for (std::size_t from = 0; from < subjects_.size(); from += kAskedAtOnce) {
+    const auto some = all().subspan(from, std::min(kAskedAtOnce, subjects_.size() - from));
     TRY(ask_about_tasks(some));
     TRY(ask_about_memory(some));
     TRY(ask_more_about_memory(some));
@@ -85,6 +95,7 @@ Result<> Subjects::ask() {
 Result<> Subjects::ask_about_tasks(std::span<Subject> some) {
   parasite::Batch batch(keeper_);
   for (Subject& subject : some) {
+    if (subject.held.ran_first()) continue;
     subject.state.ask();
     for (std::size_t t = 0; t < subject.state.thread_count(); ++t)
       TRY(batch.add(subject.held, *subject.held.threads()[t], subject.state.program(t)));
@@ -92,7 +103,10 @@ Result<> Subjects::ask_about_tasks(std::span<Subject> some) {
   TRY(batch.run());
   std::size_t job = 0;
   for (Subject& subject : some) {
-    for (std::size_t t = 0; t < subject.state.thread_count(); ++t) TRY(subject.state.take(t, batch.placed(job++)));
+    const bool at_once = subject.held.ran_first();
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t)
+      TRY(subject.state.take(t, at_once ? subject.held.first(t) : batch.placed(job++)));
+    if (at_once) subject.held.drop_first();
     subject.state.drop_programs();
   }
   return {};

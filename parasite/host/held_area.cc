@@ -100,8 +100,7 @@ Error no_room(Error error, std::size_t size) {
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
-Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes,
-                               Arrival& arrival) {
+Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes) {
   const auto count = static_cast<std::uint32_t>(threads_.size()) + 1;  // one for a helper thread
   const std::size_t size = Area::size_for(count, program_bytes);
   const std::uint64_t wanted = TRY_OR(find_hole(maps, size, is_32_ ? kEnd32 : kUserEnd), std::move(e).owner(name_));
@@ -124,7 +123,7 @@ Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, st
   area_->header().spins = Area::spins_for(keeper_.held());
   if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   area_->header().gadget_pops = gadgets_.pops;
-  TRY(start_serving(leader(), arrival));
+  TRY(start_serving(leader(), arrival_.leaders.program));
   if (!covered.empty()) TRY(sys::process_vm_write(leader().tid(), stack, covered));
   return {};
 }

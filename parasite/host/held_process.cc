@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ranges>
 
 #include "base/format.h"
+#include "base/parallel.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
@@ -19,6 +19,7 @@ namespace {
 
 constexpr unsigned long kOptions = PTRACE_O_TRACESYSGOOD;
 constexpr unsigned long kSuspendSeccomp = PTRACE_O_SUSPEND_SECCOMP;
+constexpr std::size_t kManyThreads = 64;
 constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
 
 bool is_gone(const Error& error) {
@@ -159,7 +160,7 @@ Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& 
   return sent;
 }
 
-Result<> HeldProcess::start_serving(HeldThread& thread, Arrival& arrival) {
+Result<> HeldProcess::start_serving(HeldThread& thread, const Program& first) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
   cell.frame = home_of(thread);
@@ -170,8 +171,7 @@ Result<> HeldProcess::start_serving(HeldThread& thread, Arrival& arrival) {
   cell.stack_top = area_->stack_top(thread.slot_);
   cell.leaves_last = thread.slot_ == 0;
   TRY(keeper_.enlist(cell));
-  const Program& program = thread.slot_ == 0 ? arrival.leaders : arrival.others;
-  arrival.jobs.emplace_back(*area_, thread.slot_, thread.tid_, name_, TRY(area_->place(program))).start_on_arrival();
+  arrival_.jobs.emplace_back(*area_, thread.slot_, thread.tid_, name_, TRY(area_->place(first))).start_on_arrival();
 
   TRY(send_in(thread, registers_to_serve(thread.context_.regs, *area_, thread.slot_)));
   // After the registers: a thread that is let go in between must not keep a mask that nobody takes off.
@@ -182,35 +182,46 @@ Result<> HeldProcess::start_serving(HeldThread& thread, Arrival& arrival) {
 }
 
 // Of one thread for all: the actions that a fault in the interpreter would make the kernel forget.
-HeldProcess::Arrival HeldProcess::ask_on_arrival() const {
-  Arrival arrival;
-  const auto ask_stack = [](Program& program) {
-    const DataRef stack = program.zeros(sizeof(stack_t));
-    program.call("ask for the alternate stack", SYS_sigaltstack, {0, stack});
-    return stack;
+void HeldProcess::ask_on_arrival(std::span<const Program* const> first) {
+  const auto questions = [](const Program* begun) {
+    Arrival::Questions asked;
+    if (begun != nullptr) asked.program = *begun;
+    asked.stack = asked.program.zeros(sizeof(stack_t));
+    asked.program.call("ask for the alternate stack", SYS_sigaltstack, {0, asked.stack});
+    return asked;
   };
-  arrival.actions = arrival.leaders.zeros(sizeof fault_actions_);
+  arrival_.leaders = questions(first.empty() ? nullptr : first[0]);
+  Program& leaders = arrival_.leaders.program;
+  arrival_.actions = leaders.zeros(sizeof fault_actions_);
   for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
-    arrival.leaders.call("ask for a signal action", SYS_rt_sigaction,
-                         {kFaultSignals[i], 0, arrival.actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
-  arrival.leaders_stack = ask_stack(arrival.leaders);
-  arrival.others_stack = ask_stack(arrival.others);
-  arrival.jobs.reserve(threads_.size());
-  return arrival;
+    leaders.call("ask for a signal action", SYS_rt_sigaction,
+                 {kFaultSignals[i], 0, arrival_.actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
+  for (std::size_t i = 1; i < threads_.size(); ++i) {
+    const Program* const begun = first.empty() ? nullptr : first[i];
+    if (!arrival_.others.contains(begun)) arrival_.others.emplace(begun, questions(begun));
+  }
+  arrival_.jobs.reserve(threads_.size());
 }
 
-Result<> HeldProcess::take_stacks_and_actions(const Arrival& arrival) {
+Result<> HeldProcess::take_stacks_and_actions(std::span<const Program* const> first) {
   const Deadline deadline = within(std::chrono::seconds(60));
   Result<> outcome;
-  for (const Job& job : arrival.jobs)
+  for (const Job& job : arrival_.jobs)
     if (Result<> ended = job.wait(keeper_, deadline); !ended && outcome) outcome = std::move(ended);
   TRY(std::move(outcome));
-  for (std::size_t i = 0; i < threads_.size(); ++i)
-    threads_[i]->alternate_stack_ =
-        arrival.jobs[i].placed().value<stack_t>(i == 0 ? arrival.leaders_stack : arrival.others_stack);
-  fault_actions_ = arrival.jobs[0].placed().value<decltype(fault_actions_)>(arrival.actions);
-  area_->rewind();
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    const Program* const begun = first.empty() ? nullptr : first[i];
+    const DataRef stack = i == 0 ? arrival_.leaders.stack : arrival_.others.at(begun).stack;
+    threads_[i]->alternate_stack_ = arrival_.jobs[i].placed().value<stack_t>(stack);
+  }
+  fault_actions_ = arrival_.jobs[0].placed().value<decltype(fault_actions_)>(arrival_.actions);
+  if (first.empty()) drop_first();
   return {};
+}
+
+void HeldProcess::drop_first() {
+  arrival_ = {};
+  area_->rewind();
 }
 
 Result<> HeldProcess::mend_actions() {
@@ -231,7 +242,7 @@ Result<> HeldProcess::mend_actions() {
 }
 
 Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
-                            std::size_t program_bytes) {
+                            std::size_t program_bytes, std::span<const Program* const> first) {
   gadgets_ = TRY_OR(finder.find(leader().tid(), proc_dir, maps, is_32_), std::move(e).owner(name_));
   if (!gadgets_.complete())
     log_.debug("{}: no way home without the engine while its area is being mapped", name_);
@@ -241,11 +252,12 @@ Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const 
            std::move(e).during("laying a signal frame").owner(name_));
   }
   // They are asked as they come in: to wake them for it would take as long again.
-  Arrival arrival = ask_on_arrival();
-  TRY(map_area(proc_dir, maps, program_bytes, arrival));
-  for (auto& thread : threads_)
-    if (!thread->inside_) TRY_OR(start_serving(*thread, arrival), std::move(e).owner(name_));
-  TRY(take_stacks_and_actions(arrival));
+  ask_on_arrival(first);
+  TRY(map_area(proc_dir, maps, program_bytes));
+  for (std::size_t i = 1; i < threads_.size(); ++i)
+    TRY_OR(start_serving(*threads_[i], arrival_.others.at(first.empty() ? nullptr : first[i]).program),
+           std::move(e).owner(name_));
+  TRY(take_stacks_and_actions(first));
   for (auto& thread : threads_) TRY(move_frame(*thread));
   return {};
 }
@@ -341,14 +353,27 @@ Result<> HeldProcess::begin_kill() {
 }
 
 Result<> HeldProcess::finish_kill(Deadline deadline) {
-  // The main thread's end is told last, when all others have been waited for.
   Result<> outcome;
-  for (auto& thread : std::views::reverse(threads_)) {
-    Result<Stop> gone = keeper_.wait_stop(thread->tid_, deadline);
-    while (gone) gone = keeper_.wait_stop(thread->tid_, deadline);
+  const auto wait_for = [&](const HeldThread& thread) {
+    Result<Stop> gone = keeper_.wait_stop(thread.tid_, deadline);
+    while (gone) gone = keeper_.wait_stop(thread.tid_, deadline);
     if (!is_gone(gone.error()) && outcome) outcome = fail(std::move(gone).error().owner(name_));
-    if (area_) keeper_.dismiss(area_->cell(thread->slot_));
+  };
+  // The main thread's end is told last, when all others have been waited for. When the youngest has ended, most have: what
+  // is left of them is then taken away by several at once.
+  std::vector<std::uint8_t> collected(threads_.size());
+  if (threads_.size() > kManyThreads) {
+    wait_for(*threads_.back());
+    collected.back() = 1;
+    TRY(in_parallel(threads_.size() - 2, [&](std::size_t i) -> Result<> {
+      collected[i + 1] = Keeper::collect_end(threads_[i + 1]->tid_);
+      return {};
+    }, kManyThreads));
   }
+  for (std::size_t i = threads_.size(); i-- > 0;)
+    if (!collected[i]) wait_for(*threads_[i]);
+  if (area_)
+    for (auto& thread : threads_) keeper_.dismiss(area_->cell(thread->slot_));
   for (auto& thread : threads_) keeper_.forget(thread->tid_);
   return outcome;
 }
