@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "engine/blockers.h"
+#include "engine/files/leases.h"
 #include "engine/memory/memory_mounts.h"
 #include "engine/options.h"
 #include "engine/tree.h"
@@ -26,6 +27,7 @@ struct DumpContext {
   std::uint32_t network_id = 0, outside_network_id = 0;
   const MemoryMounts memory_mounts = MemoryMounts::look();
   const NamespacesDump* namespaces = nullptr;  // null: nobody has looked at them
+  Leases leases = {};
 };
 
 }  // namespace dormouse::engine

@@ -11,6 +11,8 @@ namespace {
 
 // Programs and their answers are large, but soon read.
 constexpr std::size_t kAskedAtOnce = 64;
+// Threads and processes to look at: of a process with much memory, smaps alone takes milliseconds.
+constexpr std::size_t kWorthAThread = 4;
 
 }  // namespace
 
@@ -40,7 +42,7 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
     if (thread) read[i] = read_thread(*subject, *thread, memberships_[i]);
     else subject->space = TRY(AddressSpace::read(context_, subject->task, subject->dir, features));
     return {};
-  }));
+  }, kWorthAThread));
   // Every process's failures, but only the first of each.
   const Subject* failed = nullptr;
   for (std::size_t i = 0; i < work.size(); ++i) {
@@ -60,23 +62,32 @@ Result<> Subjects::read_thread(Subject& subject, std::size_t thread, cgroups::Sa
   return subject.state.read_files(thread, dir);
 }
 
+// Of a tree of few processes all are asked as they are entered: their threads need not be woken for it.
+std::vector<const parasite::Program*> Subjects::first_programs(Subject& subject) {
+  std::vector<const parasite::Program*> first;
+  if (subjects_.size() > kAskedAtOnce) return first;
+  subject.state.ask();
+  for (std::size_t t = 0; t < subject.state.thread_count(); ++t) first.push_back(&subject.state.program(t));
+  return first;
+}
+
 Result<> Subjects::enter() {
+  constexpr std::size_t kAtOnce = 32;
   parasite::GadgetFinder finder;
+  std::vector<parasite::HeldProcess::Entry> entries;
+  const auto enter_all = [&] { return parasite::HeldProcess::enter_together(keeper_, finder, std::exchange(entries, {})); };
   for (Subject& subject : subjects_) {
+    if (!subject.task.owns_vm || entries.size() == kAtOnce) TRY(enter_all());
     // Where one address space has several processes, the areas of those before are in it by now.
-    std::vector<proc::Vma> maps;
-    if (!subject.task.owns_vm) maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
-    // Those that are few are asked at once: their threads need not be woken for it.
-    std::vector<const parasite::Program*> first;
-    if (subjects_.size() <= kAskedAtOnce) {
-      subject.state.ask();
-      for (std::size_t t = 0; t < subject.state.thread_count(); ++t) first.push_back(&subject.state.program(t));
-    }
-    TRY_OR(subject.held.enter(finder, subject.dir.fd(), subject.task.owns_vm ? subject.space.maps() : maps,
-                              subject.state.program_bytes(), first),
-           std::move(e).owner(subject.task.name()));
+    if (!subject.task.owns_vm) TRY(enter_shared(finder, subject));
+    else entries.push_back({&subject.held, subject.dir.fd(), subject.space.maps(), subject.state.program_bytes(), first_programs(subject)});
   }
-  return {};
+  return enter_all();
+}
+
+Result<> Subjects::enter_shared(parasite::GadgetFinder& finder, Subject& subject) {
+  const auto maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
+  return subject.held.enter(finder, subject.dir.fd(), maps, subject.state.program_bytes(), first_programs(subject));
 }
 
 Result<> Subjects::ask() {

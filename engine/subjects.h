@@ -55,6 +55,9 @@ class Subjects {
   };
   std::vector<Part> parts();
   [[nodiscard]] Result<> read_thread(Subject& subject, std::size_t thread, cgroups::SavedCgroups::Membership& membership);
+  std::vector<const parasite::Program*> first_programs(Subject& subject);
+  // One that lives in another's memory.
+  [[nodiscard]] Result<> enter_shared(parasite::GadgetFinder& finder, Subject& subject);
   [[nodiscard]] Result<> ask_about_tasks(std::span<Subject> some);
   [[nodiscard]] Result<> ask_about_memory(std::span<Subject> some);
   [[nodiscard]] Result<> ask_more_about_memory(std::span<Subject> some);

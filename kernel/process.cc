@@ -91,14 +91,6 @@ Result<> transfer(const char* operation, long number, pid_t pid, std::uint64_t a
 Result<> process_vm_read(pid_t pid, std::uint64_t address, std::span<std::byte> to) {
   return transfer("process_vm_readv", SYS_process_vm_readv, pid, address, to.data(), to.size());
 }
-Result<std::size_t> process_vm_read_some(pid_t pid, std::uint64_t address, std::span<std::byte> to) {
-  const ::iovec here{to.data(), to.size()};
-  const ::iovec there{reinterpret_cast<void*>(address), to.size()};
-  const long moved = retry([&] { return ::syscall(SYS_process_vm_readv, pid, &here, 1, &there, 1, 0); });
-  if (moved > 0) return static_cast<std::size_t>(moved);
-  if (moved == 0) errno = EFAULT;
-  return failed("process_vm_readv");
-}
 Result<> process_vm_write(pid_t pid, std::uint64_t address, std::span<const std::byte> from) {
   return transfer("process_vm_writev", SYS_process_vm_writev, pid, address,
                   const_cast<std::byte*>(from.data()), from.size());

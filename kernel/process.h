@@ -49,8 +49,6 @@ Result<int> prctl(int operation, unsigned long a = 0, unsigned long b = 0, unsig
 
 // Another process's memory. Less than all of it: EFAULT in the middle is an error.
 [[nodiscard]] Result<> process_vm_read(pid_t pid, std::uint64_t address, std::span<std::byte> to);
-// As much as can be read in one go, at least a byte.
-Result<std::size_t> process_vm_read_some(pid_t pid, std::uint64_t address, std::span<std::byte> to);
 [[nodiscard]] Result<> process_vm_write(pid_t pid, std::uint64_t address,
                                         std::span<const std::byte> from);
 

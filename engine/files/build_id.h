@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace dormouse::engine {
@@ -10,5 +11,9 @@ namespace dormouse::engine {
 // is no ELF file, has no build id, or cannot be read: it is then recognised by its size alone.
 // `fd` may be O_PATH or write-only.
 std::vector<std::uint32_t> build_id_of(int fd, std::uint64_t size_bytes);
+
+// The same of a file whose first `bytes` process `proc` (its directory in /proc) has at `address`; nothing is opened but its
+// memory. Nothing: these bytes do not tell.
+std::optional<std::vector<std::uint32_t>> build_id_in_memory(int proc, std::uint64_t address, std::uint64_t bytes);
 
 }  // namespace dormouse::engine

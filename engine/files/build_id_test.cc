@@ -40,6 +40,18 @@ TEST(BuildId, IsPaddedToWords) {
   EXPECT_EQ(SmallElf().build_id(), (std::vector<std::uint32_t>{0x04030201, 0x00000605}));
 }
 
+TEST(BuildId, IsFoundInMemory) {
+  const SmallElf elf;
+  const Fd self = must(sys::openat(AT_FDCWD, "/proc/self", O_PATH | O_DIRECTORY));
+  const auto address = reinterpret_cast<std::uint64_t>(&elf);
+  EXPECT_EQ(build_id_in_memory(self.get(), address, sizeof elf), elf.build_id());
+  // What is not among the bytes may be in the file all the same.
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{8}, sizeof elf.header, offsetof(SmallElf, note), sizeof elf - 1})
+    EXPECT_FALSE(build_id_in_memory(self.get(), address, bytes)) << bytes;
+  const char text[] = "no program at all";
+  EXPECT_EQ(build_id_in_memory(self.get(), reinterpret_cast<std::uint64_t>(text), sizeof text), std::vector<std::uint32_t>());
+}
+
 TEST(BuildId, DamagedHeadersHaveNone) {
   for (const std::uint32_t size : {0u, 9u, 4096u, ~0u}) {
     SmallElf elf;

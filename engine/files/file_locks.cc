@@ -66,6 +66,15 @@ const Task* LocksDump::setter(const OpenFile& file, const proc::FileLock& lock) 
   return found == tasks.end() || file.carried ? nullptr : found->get();
 }
 
+bool has_lease_against_reading(const OpenFile& file) {
+  return std::ranges::any_of(file.info.rest, [](std::string_view line) {
+    if (!consume_prefix(line, "lock:")) return false;
+    const auto lock = proc::parse_lock(trim(line));
+    // Of one that is being broken `type` is what it is going to be.
+    return !lock || (lock->kind == proc::LockKind::kLease && (lock->type == F_WRLCK || lock->breaking));
+  });
+}
+
 Result<> LocksDump::note(const OpenFile& file, std::uint32_t id) {
   for (std::string_view line : file.info.rest) {
     if (!consume_prefix(line, "lock:")) continue;

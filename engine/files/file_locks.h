@@ -50,6 +50,9 @@ class LocksDump {
   std::map<Key, Saved> locks_;
 };
 
+// Whether opening the file of this descriptor for reading would break a lease that was set through it.
+bool has_lease_against_reading(const OpenFile& file);
+
 // A lock as the reference format has it. Without descriptor and pid.
 pb::file_lock_entry lock_to_image(const proc::FileLock& lock);
 

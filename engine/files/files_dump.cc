@@ -38,6 +38,11 @@ bool is_device(const OpenFile& file) {
   return S_ISCHR(file.stat.st_mode) || S_ISBLK(file.stat.st_mode);
 }
 
+// Whether what the task has there are the first bytes of the file.
+bool shows_beginning(const proc::Vma& vma) {
+  return vma.offset == 0 && vma.readable && vma.anonymous_kb == 0 && vma.swap_kb == 0;
+}
+
 }  // namespace
 
 struct FilesDump::State {
@@ -171,7 +176,8 @@ Result<std::uint32_t> FilesDump::save_mapped(const Task& task, const proc::Vma& 
   const std::string link = format("map_files/{:x}-{:x}", vma.start, vma.end);
   const State::MappedKey key{vma.device_major, vma.device_minor, vma.inode, open_flags, vma.name};
   if (const auto found = state_->mapped.find(key); found != state_->mapped.end()) return found->second;
-  const OpenFile file = TRY(examine_link(task, link, open_flags));
+  OpenFile file = TRY(examine_link(task, link, open_flags));
+  if (shows_beginning(vma)) file.beginning_at = vma.start, file.beginning_bytes = vma.size_bytes();
   const std::uint32_t id = TRY(state_->save_examined(file));
   if (!is_device(file)) state_->mapped.emplace(key, id);
   return id;

@@ -32,6 +32,8 @@ struct OpenFile {
   // The executable of a task: the kernel has it open for reading, so that nobody can have a lease that another such
   // opening would break (fs/locks.c: check_conflicting_open).
   bool executed = false;
+  // A mapped file: where the task has the first bytes of it in its memory, as they are in the file; no bytes: nowhere.
+  std::uint64_t beginning_at = 0, beginning_bytes = 0;
   int mount_id = -1;
   bool carried = false;         // by a message, to `task`, which does not have it yet
   int socket_family = 0;        // AF_*; 0: no socket

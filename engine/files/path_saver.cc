@@ -57,9 +57,10 @@ Result<> add_fingerprint(const OpenFile& file, FilesSaver& saver, pb::reg_file_e
   if (!size_matters(file)) return {};
   entry->set_size(static_cast<std::uint64_t>(file.stat.st_size));
   if (!may_hold_programs(file.fs_type)) return {};
-  // Asking costs up to 20 ms: the kernel waits for all processors before it lists its locks.
-  if (!file.executed && TRY(saver.reading_breaks_lease(file.stat))) return {};
-  for (const std::uint32_t word : build_id_of(file.fd.get(), entry->size())) entry->add_build_id(word);
+  auto build_id = build_id_in_memory(file.task->proc.get(), file.beginning_at, file.beginning_bytes);
+  if (!build_id && TRY(saver.reading_breaks_lease(file))) return {};
+  if (!build_id) build_id = build_id_of(file.fd.get(), entry->size());
+  for (const std::uint32_t word : *build_id) entry->add_build_id(word);
   return {};
 }
 
@@ -145,7 +146,7 @@ Result<> PathSaver::remap_to_ghost(const OpenFile& file, const std::string& path
     return fail(file.blocked(
         format("is deleted, and its {} bytes exceed the limit of {} for deleted files", occupied, limit),
         format("raise the limit: --ghost-limit {}", occupied)));
-  if (TRY(saver.reading_breaks_lease(file.stat)))
+  if (TRY(saver.reading_breaks_lease(file)))
     return fail(file.blocked("is deleted and leased, and reading it would break the lease",
                              "give the lease up before the checkpoint"));
   const auto [ghost, is_new] =

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "engine/files/file_locks.h"
 #include "images/schema/files.pb.h"
 #include "kernel/file.h"
-#include "kernel/proc/locks.h"
 
 namespace dormouse::engine {
 namespace {
@@ -42,9 +42,11 @@ void FilesSaver::fill_owner(const OpenFile& file, pb::fown_entry* entry) const {
   owner_to_image(file.owner, context_.tree, entry);
 }
 
-Result<bool> FilesSaver::reading_breaks_lease(const struct stat& file) {
-  if (!leased_) leased_ = TRY(proc::parse_leases_against_reading(TRY(sys::read_file(AT_FDCWD, "/proc/locks"))));
-  return std::ranges::find(*leased_, file.st_ino) != leased_->end();
+// There is no such lease but on a file that its holder alone has open (fs/locks.c: check_conflicting_open).
+Result<bool> FilesSaver::reading_breaks_lease(const OpenFile& file) {
+  if (file.executed) return false;  // and the kernel has it open too
+  if (file.number >= 0 && !file.path_only()) return has_lease_against_reading(file);
+  return context_.leases.broken_by_reading(file.stat.st_ino);
 }
 
 Result<> FilesSaver::finish() {

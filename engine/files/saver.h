@@ -58,7 +58,7 @@ class FilesSaver {
   // Memory whose pages are still to be saved.
   std::vector<MemoryObject>& memory_objects() { return memory_objects_; }
   // Whether opening the file for reading may break a lease that somebody has on it.
-  Result<bool> reading_breaks_lease(const struct stat& file);
+  Result<bool> reading_breaks_lease(const OpenFile& file);
 
   // Closes files.img and what belongs to it.
   [[nodiscard]] Result<> finish();
@@ -77,7 +77,6 @@ class FilesSaver {
   std::vector<MemoryObject> memory_objects_;
   CarriedSaver save_carried_;
   UserMaps ids_;
-  std::optional<std::vector<std::uint64_t>> leased_;  // inodes; read on first use
 };
 
 }  // namespace dormouse::engine

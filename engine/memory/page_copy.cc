@@ -22,11 +22,12 @@
 #include "parasite/host/lend.h"
 
 namespace dormouse::engine {
-namespace {
 
-Error on_write(Error error, const images::PageFile& to) {
+Error on_page_write(Error error, const images::PageFile& to) {
   return std::move(error).object(to.name).remedy("is there enough room for the images?");
 }
+
+namespace {
 
 Result<std::uint64_t> copy_chunk(int source, const Chunk& chunk, const images::PageFile& to,
                                  std::vector<std::byte>& buffer) {
@@ -36,7 +37,7 @@ Result<std::uint64_t> copy_chunk(int source, const Chunk& chunk, const images::P
            std::move(e).object(format("memory at {:#x}", piece.address)));
     filled += piece.bytes;
   }
-  TRY_OR(sys::pwrite_all(to.fd.get(), {buffer.data(), filled}, chunk.offset), on_write(std::move(e), to));
+  TRY_OR(sys::pwrite_all(to.fd.get(), {buffer.data(), filled}, chunk.offset), on_page_write(std::move(e), to));
   return XXH64(buffer.data(), filled, 0);
 }
 
@@ -59,16 +60,14 @@ namespace {
 // Fills the page file a chunk at a time.
 class Behind {
  public:
-  Behind(pid_t pid, int memory, const images::PageFile& to) : pid_(pid), memory_(memory), to_(to), buffer_(images::kPageChunkBytes) {}
+  Behind(int memory, const images::PageFile& to) : memory_(memory), to_(to), buffer_(images::kPageChunkBytes) {}
 
   Result<> copy(const PageRun& run) {
     for (std::uint64_t at = run.start; at < run.end && !gone_;) {
       const std::uint64_t room = std::min<std::uint64_t>(run.end - at, buffer_.size() - filled_);
       const std::uint64_t got = read(at, room);
       if (got != 0) append(run, at, got);
-      // At a page that cannot be read as the others can: by force, or not at all.
-      if (got < room && read_by_force(at + got)) append(run, at + got, kPage);
-      at += got < room ? got + kPage : got;
+      at += got < room ? got + kPage : got;  // a page that is not there any more is left out
       if (filled_ == buffer_.size()) TRY(flush());
     }
     return {};
@@ -80,12 +79,12 @@ class Behind {
 
  private:
   std::span<std::byte> free() { return std::span(buffer_).subspan(filled_); }
+  // Not by process_vm_readv(): see common_pages.cc.
   std::uint64_t read(std::uint64_t at, std::uint64_t bytes) {
-    const auto got = sys::process_vm_read_some(pid_, at, free().first(bytes));
-    gone_ = !got && got.error().is_kernel(ESRCH);
+    const auto got = sys::pread(memory_, free().first(bytes), at);
+    gone_ = got && *got == 0;  // the address space, with all who used it; a single page is EIO
     return got ? *got / kPage * kPage : 0;
   }
-  bool read_by_force(std::uint64_t at) { return !gone_ && sys::pread_exactly(memory_, free().first(kPage), at).has_value(); }
   void append(const PageRun& run, std::uint64_t at, std::uint64_t bytes) {
     auto& runs = copied_.runs;
     if (!runs.empty() && runs.back().end == at && runs.back().flags == run.flags) runs.back().end = at + bytes;
@@ -94,14 +93,13 @@ class Behind {
   }
   Result<> flush() {
     const std::span<const std::byte> bytes(buffer_.data(), filled_);
-    TRY_OR(sys::pwrite_all(to_.fd.get(), bytes, written_), on_write(std::move(e), to_));
+    TRY_OR(sys::pwrite_all(to_.fd.get(), bytes, written_), on_page_write(std::move(e), to_));
     copied_.sums.push_back(XXH64(bytes.data(), bytes.size(), 0));
     written_ += filled_;
     filled_ = 0;
     return {};
   }
 
-  pid_t pid_;
   int memory_;
   const images::PageFile& to_;
   std::vector<std::byte> buffer_;
@@ -113,8 +111,8 @@ class Behind {
 
 }  // namespace
 
-Result<CopiedPages> copy_behind(pid_t pid, int memory, const std::vector<PageRun>& runs, const images::PageFile& to) {
-  Behind behind(pid, memory, to);
+Result<CopiedPages> copy_behind(int memory, const std::vector<PageRun>& runs, const images::PageFile& to) {
+  Behind behind(memory, to);
   for (const PageRun& run : runs) TRY(behind.copy(run));
   return behind.finish();
 }

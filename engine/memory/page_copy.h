@@ -1,4 +1,4 @@
-// Two ways of getting pages into a page file, with the same result.
+// Ways of getting pages into a page file, with the same result. (Those that several processes have in common: common_pages.h.)
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,9 @@
 #include "images/directory.h"
 
 namespace dormouse::engine {
+
+// Tells where writing failed.
+Error on_page_write(Error error, const images::PageFile& to);
 
 // The engine reads `source` (for example /proc/PID/mem) at the runs' addresses, a chunk at a time.
 Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<PageRun>& runs,
@@ -25,7 +28,8 @@ struct CopiedPages {
   std::vector<PageRun> runs;  // those that could be had
   std::vector<std::uint64_t> sums;
 };
-// Of a process that runs and may change, unmap or leave its memory meanwhile: pages that are gone are left out.
-Result<CopiedPages> copy_behind(pid_t pid, int memory, const std::vector<PageRun>& runs, const images::PageFile& to);
+// Of a process that runs and may change, unmap or leave its memory meanwhile: pages that are gone are left out. `memory`:
+// its /proc/PID/mem, opened when it had that memory.
+Result<CopiedPages> copy_behind(int memory, const std::vector<PageRun>& runs, const images::PageFile& to);
 
 }  // namespace dormouse::engine

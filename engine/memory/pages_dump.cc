@@ -10,6 +10,7 @@
 #include "base/format.h"
 #include "base/pages.h"
 #include "base/parallel.h"
+#include "engine/memory/common_pages.h"
 #include "engine/memory/page_copy.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/file.h"
@@ -21,6 +22,7 @@ namespace {
 using namespace page_flags;
 // Below this a task is not worth the descriptor it would have to be lent.
 constexpr std::uint64_t kByTaskBytes = 4 << 20;
+constexpr std::size_t kWorthAThread = 4;  // processes to look for pages in
 
 std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
   std::uint64_t bytes = 0;
@@ -118,34 +120,76 @@ Result<> PagesDump::write_pagemap(const images::ImageType& type, std::uint64_t n
 struct PagesDump::Content {
   std::uint64_t number = 0;  // of the page file
   std::vector<PageRun> all, to_write;
+  // While it is written.
+  Fd memory;  // /proc/PID/mem
+  std::optional<images::PageFile> file;
   bool is_large() const { return bytes_in(to_write) >= kByTaskBytes; }
 };
 
 Result<PagesDump::Content> PagesDump::find_content(Memory& memory, std::uint64_t number) {
-  Content content{.number = number, .all = TRY(find_runs(memory.task, memory.dir, memory.space)), .to_write = {}};
+  Content content{.number = number, .all = TRY(find_runs(memory.task, memory.dir, memory.space)), .to_write = {}, .memory = {}, .file = {}};
   memory.pages = bytes_in(content.all) / kPage;
   content.to_write = to_be_written(content.all);
   set_apart(content.to_write, memory.changing);
   return content;
 }
 
-Result<> PagesDump::save_content(const Memory& memory, const Content& content, parasite::Keeper* keeper) {
+Result<> PagesDump::begin_content(const Memory& memory, Content& content) {
   const Task& task = memory.task;
   TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), content.number, content.all));
   // Tasks in one address space: each has a page map, all of one page file.
   for (const Task* other : task.memory_sharers)
     TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), content.number, content.all));
-  const images::PageFile file = TRY(context_.out.create_pages(content.number));
-  const Fd source = TRY_OR(memory.dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
+  content.file = TRY(context_.out.create_pages(content.number));
+  content.memory = TRY_OR(memory.dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
+  return {};
+}
+
+Result<> PagesDump::finish_content(const Content& content, std::vector<std::uint64_t> sums) {
   const std::uint64_t bytes = bytes_in(content.to_write);
-  auto sums = keeper ? copy_by_task(*keeper, memory.held, task, source.get(), content.to_write, file)
-                     : copy_by_engine(source.get(), content.to_write, file);
-  if (!sums) return fail(std::move(sums).error().owner(task.name()));
   {
     const std::scoped_lock lock(counting_);
     counts_.written += bytes / kPage;
   }
-  return context_.out.finish_pages(file, bytes, std::move(*sums));
+  return context_.out.finish_pages(*content.file, bytes, std::move(sums));
+}
+
+Result<> PagesDump::save_content(const Memory& memory, Content& content, parasite::Keeper* keeper) {
+  TRY(begin_content(memory, content));
+  const int source = content.memory.get();
+  auto sums = keeper ? copy_by_task(*keeper, memory.held, memory.task, source, content.to_write, *content.file)
+                     : copy_by_engine(source, content.to_write, *content.file);
+  if (!sums) return fail(std::move(sums).error().owner(memory.task.name()));
+  return finish_content(content, std::move(*sums));
+}
+
+Result<> PagesDump::save_common(std::span<Memory> all, std::vector<std::optional<Content>>& large) {
+  std::vector<std::size_t> indices;
+  std::vector<Fd> pagemaps;
+  std::vector<PageSource> sources;
+  for (std::size_t i = 0; i < large.size(); ++i) {
+    if (!large[i]) continue;
+    indices.push_back(i);
+    pagemaps.push_back(TRY_OR(all[i].dir.open_at("pagemap", O_RDONLY), std::move(e).owner(all[i].task.name())));
+    sources.push_back({.name = all[i].task.name(), .memory = -1, .pagemap = pagemaps.back().get(), .runs = large[i]->to_write, .to = nullptr});
+  }
+  for (const auto& members : find_common(sources)) {
+    std::vector<PageSource> group;
+    for (const std::size_t member : members) {
+      Content& content = *large[indices[member]];
+      TRY(begin_content(all[indices[member]], content));
+      sources[member].memory = content.memory.get();
+      sources[member].to = &*content.file;
+      group.push_back(sources[member]);
+    }
+    auto sums = TRY(copy_common(group));
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      auto& content = large[indices[members[i]]];
+      TRY(finish_content(*content, std::move(sums[i])));
+      content.reset();
+    }
+  }
+  return {};
 }
 
 Result<> PagesDump::save(parasite::Keeper& keeper, std::span<Memory> all) {
@@ -156,7 +200,8 @@ Result<> PagesDump::save(parasite::Keeper& keeper, std::span<Memory> all) {
     if (!content.is_large()) return save_content(all[i], content, nullptr);
     large[i] = std::move(content);
     return {};
-  }));
+  }, kWorthAThread));
+  TRY(save_common(all, large));
   // A program of a task's is the business of the thread that traces it.
   for (std::size_t i = 0; i < all.size(); ++i)
     if (large[i]) TRY(save_content(all[i], *large[i], &keeper));
@@ -166,7 +211,7 @@ Result<> PagesDump::save(parasite::Keeper& keeper, std::span<Memory> all) {
 Result<> PagesDump::save_behind(const Task& task, int memory, const std::vector<PageRun>& runs) {
   const std::uint64_t number = next_pages_number_++;
   const images::PageFile file = TRY(context_.out.create_pages(number));
-  CopiedPages copied = TRY_OR(copy_behind(task.pid, memory, to_be_written(runs), file), std::move(e).owner(task.name()));
+  CopiedPages copied = TRY_OR(copy_behind(memory, to_be_written(runs), file), std::move(e).owner(task.name()));
   const std::uint64_t bytes = bytes_in(copied.runs);
   std::vector<PageRun> all = std::move(copied.runs);
   for (const PageRun& run : runs)

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <vector>
@@ -46,8 +47,8 @@ class PagesDump {
     std::vector<std::uint64_t> changing;  // where the kernel writes meanwhile: TaskDump::restartable_areas of all sharers
     std::uint64_t pages = 0;  // out: how many it has
   };
-  // The private pages of processes that are stopped. Each that has many writes them itself, one after the other; the
-  // others' are copied by the engine's threads.
+  // The private pages of processes that are stopped. Each that has many writes them itself, one after the other; those
+  // that are the same in several, and of processes with few, are copied by the engine's threads.
   [[nodiscard]] Result<> save(parasite::Keeper& keeper, std::span<Memory> all);
   // Shared anonymous memory, each object of the tree once.
   [[nodiscard]] Result<> save_shared(const Task& task, const proc::ProcDir& dir, const AddressSpace& space);
@@ -69,7 +70,11 @@ class PagesDump {
   struct Content;
   Result<Content> find_content(Memory& memory, std::uint64_t number);
   // `keeper`: of the tasks; null: the engine copies.
-  [[nodiscard]] Result<> save_content(const Memory& memory, const Content& content, parasite::Keeper* keeper);
+  [[nodiscard]] Result<> save_content(const Memory& memory, Content& content, parasite::Keeper* keeper);
+  // Of processes that have about the same pages.
+  [[nodiscard]] Result<> save_common(std::span<Memory> all, std::vector<std::optional<Content>>& large);
+  [[nodiscard]] Result<> begin_content(const Memory& memory, Content& content);
+  [[nodiscard]] Result<> finish_content(const Content& content, std::vector<std::uint64_t> sums);
   [[nodiscard]] Result<> write_pagemap(const images::ImageType& type, std::uint64_t number,
                                        std::uint64_t pages_number, const std::vector<PageRun>& runs);
 

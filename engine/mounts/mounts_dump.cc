@@ -135,7 +135,7 @@ class Saver {
   [[nodiscard]] Result<> archive(const proc::MountInfo& mount, int root) {
     auto file = TRY(context_.out.create(images::kTmpfsDev,
                                         image_device(mount.device_major, mount.device_minor)));
-    TRY(save_tmpfs(root, surroundings_.map_uid, surroundings_.map_gid, context_.log,
+    TRY(save_tmpfs(root, surroundings_.map_uid, surroundings_.map_gid, context_.leases, context_.log,
                    [&](std::span<const std::byte> bytes) { return file.append_bytes(bytes); }));
     return file.finish();
   }

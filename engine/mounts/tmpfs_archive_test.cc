@@ -83,7 +83,7 @@ class TmpfsArchive : public ::testing::Test {
 
   std::string save() {
     std::string bytes;
-    const auto result = save_tmpfs(from_.get(), map_, map_, log_, [&](std::span<const std::byte> part) {
+    const auto result = save_tmpfs(from_.get(), map_, map_, leases_, log_, [&](std::span<const std::byte> part) {
       bytes.append(reinterpret_cast<const char*>(part.data()), part.size());
       return Result<>{};
     });
@@ -121,6 +121,7 @@ class TmpfsArchive : public ::testing::Test {
   Fd from_, to_;
   MapId map_;
   NullLog log_;
+  Leases leases_;
 };
 
 TEST_F(TmpfsArchive, KeepsEveryKindOfFile) {

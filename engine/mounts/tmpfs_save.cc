@@ -17,7 +17,6 @@
 #include "engine/mounts/gzip_writer.h"
 #include "engine/mounts/tar_writer.h"
 #include "kernel/file.h"
-#include "kernel/proc/locks.h"
 
 namespace dormouse::engine {
 
@@ -28,9 +27,8 @@ constexpr std::size_t kBufferBytes = 256 << 10;
 
 class Saver {
  public:
-  // `leased`: inodes that are not to be opened.
-  Saver(const MapId& map_uid, const MapId& map_gid, Log& log, TarWriter& tar, std::vector<std::uint64_t> leased)
-      : map_uid_(map_uid), map_gid_(map_gid), log_(log), tar_(tar), leased_(std::move(leased)) {}
+  Saver(const MapId& map_uid, const MapId& map_gid, Leases& leases, Log& log, TarWriter& tar)
+      : map_uid_(map_uid), map_gid_(map_gid), leases_(leases), log_(log), tar_(tar) {}
 
   // `path` ends with a slash.
   [[nodiscard]] Result<> directory(int fd, const std::string& path) {
@@ -94,7 +92,7 @@ class Saver {
       const auto [first, fresh] = seen_.try_emplace(stat.st_ino, path + name);
       if (!fresh) return hard_link(stat, path + name, first->second);
     }
-    if (S_ISREG(stat.st_mode) && std::ranges::find(leased_, stat.st_ino) != leased_.end())
+    if (S_ISREG(stat.st_mode) && TRY(leases_.broken_by_reading(stat.st_ino)))
       return fail(Error::unsupported("has a lease on it, which reading the file would break")
                       .remedy("give the lease up before the checkpoint"));
     if (S_ISREG(stat.st_mode)) return regular(parent, name, path + name);
@@ -156,23 +154,22 @@ class Saver {
 
   const MapId& map_uid_;
   const MapId& map_gid_;
+  Leases& leases_;
   Log& log_;
   TarWriter& tar_;
-  const std::vector<std::uint64_t> leased_;
   std::map<ino_t, std::string> seen_;  // files with several links
   std::unique_ptr<std::byte[]> buffer_;
 };
 
 }  // namespace
 
-Result<> save_tmpfs(int root, const MapId& map_uid, const MapId& map_gid, Log& log,
+Result<> save_tmpfs(int root, const MapId& map_uid, const MapId& map_gid, Leases& leases, Log& log,
                     const std::function<Result<>(std::span<const std::byte>)>& sink) {
   GzipWriter gzip(sink, kCompressionLevel);
   TarWriter tar([&](std::span<const std::byte> bytes) { return gzip.write(bytes); });
   // A descriptor of our own: listing moves the position.
   const Fd fd = TRY(sys::openat(root, ".", O_RDONLY | O_DIRECTORY | O_NOATIME));
-  auto leased = TRY(proc::parse_leases_against_reading(TRY(sys::read_file(AT_FDCWD, "/proc/locks"))));
-  TRY(Saver(map_uid, map_gid, log, tar, std::move(leased)).directory(fd.get(), "./"));
+  TRY(Saver(map_uid, map_gid, leases, log, tar).directory(fd.get(), "./"));
   TRY(tar.finish());
   return gzip.finish();
 }

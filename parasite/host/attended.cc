@@ -31,14 +31,15 @@ Result<std::uint64_t> attended_syscall(Keeper& keeper, pid_t tid, const user_reg
                                        std::span<const std::uint64_t> args) {
   AttendedCall call(tid, base);
   TRY(call.begin(gadget, stack, number, args));
-  TRY(call.pass_entry(keeper));
-  return call.end(keeper);
+  return call.finish(keeper);
 }
 
 Result<> AttendedCall::begin(std::uint64_t gadget, std::uint64_t stack, long number, std::span<const std::uint64_t> args) {
   TRY(sys::ptrace::setregs(tid_, registers_to_call(base_, gadget, stack, number, args)));
   TRY(sys::ptrace::setsigmask(tid_, ~std::uint64_t{0}));
-  return sys::ptrace::syscall(tid_);
+  TRY(sys::ptrace::syscall(tid_));
+  step_ = Step::kBegun;
+  return {};
 }
 
 Result<> AttendedCall::wait_for_syscall_stop(Keeper& keeper) {
@@ -52,17 +53,25 @@ Result<> AttendedCall::wait_for_syscall_stop(Keeper& keeper) {
 
 Result<> AttendedCall::pass_entry(Keeper& keeper) {
   TRY(wait_for_syscall_stop(keeper));
-  return sys::ptrace::syscall(tid_);
+  TRY(sys::ptrace::syscall(tid_));
+  step_ = Step::kEntered;
+  return {};
 }
 
 Result<std::uint64_t> AttendedCall::end(Keeper& keeper) {
   TRY(wait_for_syscall_stop(keeper));
+  step_ = Step::kEnded;
   const user_regs_struct after = TRY(sys::ptrace::getregs(tid_));
   const bool is_32 = runs_32_bit_code(base_);
   const auto result = is_32 ? static_cast<std::int32_t>(after.rax) : static_cast<std::int64_t>(after.rax);
   if (result < 0 && result >= -4095)
     return fail(Error::kernel("system call in the task", static_cast<int>(-result)));
   return is_32 ? static_cast<std::uint32_t>(after.rax) : after.rax;
+}
+
+Result<std::uint64_t> AttendedCall::finish(Keeper& keeper) {
+  if (step_ == Step::kBegun) TRY(pass_entry(keeper));
+  return end(keeper);
 }
 
 user_regs_struct registers_to_serve(const user_regs_struct& base, Area& area, std::uint32_t slot) {

@@ -32,12 +32,18 @@ class AttendedCall {
   [[nodiscard]] Result<> begin(std::uint64_t gadget, std::uint64_t stack, long number, std::span<const std::uint64_t> args);
   [[nodiscard]] Result<> pass_entry(Keeper& keeper);
   Result<std::uint64_t> end(Keeper& keeper);
+  // Between begin() and end(): the thread makes the call, whether somebody wants it or not.
+  bool under_way() const { return step_ == Step::kBegun || step_ == Step::kEntered; }
+  // The steps that are left of one that is under way.
+  Result<std::uint64_t> finish(Keeper& keeper);
 
  private:
   [[nodiscard]] Result<> wait_for_syscall_stop(Keeper& keeper);
 
+  enum class Step : std::uint8_t { kNone, kBegun, kEntered, kEnded };
   pid_t tid_;
   user_regs_struct base_;
+  Step step_ = Step::kNone;
 };
 
 // Registers of a thread that begins to serve the cell of `slot`.

@@ -5,7 +5,9 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <utility>
 
 #include "base/format.h"
 #include "base/pages.h"
@@ -61,17 +63,22 @@ Result<std::uint64_t> HeldProcess::call(HeldThread& thread, long number, std::sp
                 std::move(e).owner(name_));
 }
 
+namespace {
+
+std::array<std::uint64_t, 6> mapping_arguments(std::uint64_t wanted, std::size_t size, bool writable) {
+  const std::uint64_t protection = PROT_READ | PROT_EXEC | (writable ? PROT_WRITE : 0);
+  return {wanted, size, protection, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, static_cast<std::uint64_t>(-1), 0};
+}
+
+}  // namespace
+
 // A task may have given up memory that is both written and executed (PR_SET_MDWE, Linux 6.3; a security module may
 // forbid it too), and then nothing can become executable later, but the other way round it can.
-Result<std::uint64_t> HeldProcess::map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack,
-                                              bool& writable) {
-  std::uint64_t args[] = {wanted, size, PROT_READ | PROT_WRITE | PROT_EXEC,
-                          MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, static_cast<std::uint64_t>(-1), 0};
-  Result<std::uint64_t> mapped = call(leader(), SYS_mmap, args, stack);
+Result<std::uint64_t> HeldProcess::mapped_area(bool& writable) {
+  Result<std::uint64_t> mapped = mapping_->call.end(keeper_);
   writable = mapped || !mapped.error().is_kernel(EACCES);
   if (writable) return mapped;
-  args[2] = PROT_READ | PROT_EXEC;
-  return call(leader(), SYS_mmap, args, stack);
+  return call(leader(), SYS_mmap, mapping_arguments(mapping_->wanted, mapping_->size, false), mapping_->stack);
 }
 
 // All of the area but the interpreter becomes data.
@@ -100,32 +107,50 @@ Error no_room(Error error, std::size_t size) {
 // If the engine dies when the area is mapped but no thread serves in it yet, the leader must take it away
 // again: the call returns to a frame that unmaps the area and only then to the frame that brings the
 // leader home. This needs the address beforehand.
-Result<> HeldProcess::map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes) {
-  const auto count = static_cast<std::uint32_t>(threads_.size()) + 1;  // one for a helper thread
-  const std::size_t size = Area::size_for(count, program_bytes);
-  const std::uint64_t wanted = TRY_OR(find_hole(maps, size, is_32_ ? kEnd32 : kUserEnd), std::move(e).owner(name_));
-  std::uint64_t stack = leader().frame_.address;
-  std::vector<std::byte> covered;
+Result<> HeldProcess::begin_mapping(std::span<const proc::Vma> maps, std::size_t program_bytes) {
+  const auto slots = static_cast<std::uint32_t>(threads_.size()) + 1;  // one for a helper thread
+  const std::size_t size = Area::size_for(slots, program_bytes);
+  const std::uint64_t wanted = TRY(find_hole(maps, size, is_32_ ? kEnd32 : kUserEnd));
+  mapping_.emplace(AttendedCall(leader().tid(), leader().context_.regs), slots, wanted, size, leader().frame_.address);
   if (can_tidy()) {
     const SignalFrame undo = undo_frame(wanted, size);
-    covered.resize(undo.bytes.size());
+    std::vector<std::byte> covered(undo.bytes.size());
     TRY(sys::process_vm_read(leader().tid(), undo.address, covered));
     TRY(sys::process_vm_write(leader().tid(), undo.address, undo.bytes));
-    stack = undo.address;
+    mapping_->covered = std::move(covered);
+    mapping_->stack = undo.address;
   }
+  return mapping_->call.begin(gadgets_.syscall, mapping_->stack, is_32_ ? kMmap32 : SYS_mmap,
+                              mapping_arguments(wanted, size, true));
+}
+
+Result<> HeldProcess::finish_mapping(int proc_dir) {
   bool writable = true;
-  area_address_ = TRY_OR(map_shared(wanted, size, stack, writable), no_room(std::move(e), size));
-  area_size_ = size;
-  const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + size);
+  area_address_ = TRY_OR(mapped_area(writable), no_room(std::move(e), mapping_->size));
+  area_size_ = mapping_->size;
+  const std::string link = format("map_files/{:x}-{:x}", area_address_, area_address_ + area_size_);
   const Fd memory = TRY(sys::openat(proc_dir, link, O_RDWR));
-  if (!writable) TRY_OR(part_area(stack), std::move(e).during("parting the shared area"));
-  area_ = TRY(Area::adopt(memory.get(), area_address_, count, size));
+  if (!writable) TRY_OR(part_area(mapping_->stack), std::move(e).during("parting the shared area"));
+  area_ = TRY(Area::adopt(memory.get(), area_address_, mapping_->slots, area_size_));
   area_->header().spins = Area::spins_for(keeper_.held());
   if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   area_->header().gadget_pops = gadgets_.pops;
   TRY(start_serving(leader(), arrival_.leaders.program));
-  if (!covered.empty()) TRY(sys::process_vm_write(leader().tid(), stack, covered));
-  return {};
+  return give_up_mapping();
+}
+
+// Whatever has become of it: the call has ended, and what its frame covered is back.
+Result<> HeldProcess::give_up_mapping() {
+  if (!mapping_) return {};
+  Mapping mapping = *std::exchange(mapping_, std::nullopt);
+  if (mapping.call.under_way()) {
+    const auto mapped = mapping.call.finish(keeper_);
+    if (!mapped && mapped.error().kind() != Error::Kind::kKernel) return fail(mapped.error());
+    area_address_ = mapped.value_or(0);
+    area_size_ = mapping.size;
+  }
+  if (mapping.covered.empty()) return {};
+  return sys::process_vm_write(leader().tid(), mapping.stack, mapping.covered);
 }
 
 Result<> HeldProcess::unmap_area() {

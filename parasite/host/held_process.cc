@@ -241,25 +241,45 @@ Result<> HeldProcess::mend_actions() {
   return batch.run();
 }
 
-Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
-                            std::size_t program_bytes, std::span<const Program* const> first) {
-  gadgets_ = TRY_OR(finder.find(leader().tid(), proc_dir, maps, is_32_), std::move(e).owner(name_));
+Result<> HeldProcess::begin_entering(GadgetFinder& finder, const Entry& entry) {
+  gadgets_ = TRY(finder.find(leader().tid(), entry.proc_dir, entry.maps, is_32_));
   if (!gadgets_.complete())
     log_.debug("{}: no way home without the engine while its area is being mapped", name_);
   for (std::uint32_t i = 0; i < threads_.size(); ++i) {
     threads_[i]->slot_ = i;
-    TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false),
-           std::move(e).during("laying a signal frame").owner(name_));
+    TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false), std::move(e).during("laying a signal frame"));
   }
   // They are asked as they come in: to wake them for it would take as long again.
-  ask_on_arrival(first);
-  TRY(map_area(proc_dir, maps, program_bytes));
+  ask_on_arrival(entry.first);
+  return begin_mapping(entry.maps, entry.program_bytes);
+}
+
+Result<> HeldProcess::serve(const Entry& entry) {
+  TRY(finish_mapping(entry.proc_dir));
   for (std::size_t i = 1; i < threads_.size(); ++i)
-    TRY_OR(start_serving(*threads_[i], arrival_.others.at(first.empty() ? nullptr : first[i]).program),
-           std::move(e).owner(name_));
-  TRY(take_stacks_and_actions(first));
-  for (auto& thread : threads_) TRY(move_frame(*thread));
+    TRY(start_serving(*threads_[i], arrival_.others.at(entry.first.empty() ? nullptr : entry.first[i]).program));
   return {};
+}
+
+Result<> HeldProcess::enter_together(Keeper& keeper, GadgetFinder& finder, std::span<const Entry> entries) {
+  const auto each = [&](auto&& step) -> Result<> {
+    for (const Entry& entry : entries) TRY_OR(step(entry), std::move(e).owner(entry.process->name_));
+    return {};
+  };
+  TRY(each([&](const Entry& entry) { return entry.process->begin_entering(finder, entry); }));
+  TRY(each([&](const Entry& entry) { return entry.process->mapping_->call.pass_entry(keeper); }));
+  TRY(each([&](const Entry& entry) { return entry.process->serve(entry); }));
+  return each([&](const Entry& entry) -> Result<> {
+    TRY(entry.process->take_stacks_and_actions(entry.first));
+    for (auto& thread : entry.process->threads_) TRY(entry.process->move_frame(*thread));
+    return {};
+  });
+}
+
+Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
+                            std::size_t program_bytes, std::vector<const Program*> first) {
+  const Entry entry{this, proc_dir, maps, program_bytes, std::move(first)};
+  return enter_together(keeper_, finder, {&entry, 1});
 }
 
 Result<Placed> HeldProcess::set_farewell(const Program& program) {
@@ -314,6 +334,7 @@ Result<> HeldProcess::withdraw() {
   const auto note = [&](Result<> step) {
     if (!step && !is_gone(step.error()) && outcome) outcome = std::move(step);
   };
+  note(give_up_mapping());
   note(mend_actions());
   for (auto& thread : threads_) note(bring_back(*thread));
   for (std::size_t i = 1; i < threads_.size(); ++i) note(park(*threads_[i]));

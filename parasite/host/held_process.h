@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "kernel/proc/maps.h"
 #include "parasite/host/area.h"
+#include "parasite/host/attended.h"
 #include "parasite/host/context.h"
 #include "parasite/host/gadgets.h"
 #include "parasite/host/job.h"
@@ -116,8 +117,18 @@ class HeldProcess {
   // runs as it comes in, or nothing. They must live until drop_first().
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes,
-                               std::span<const Program* const> first = {});
-  // What has become of them.
+                               std::vector<const Program*> first = {});
+  struct Entry {
+    HeldProcess* process = nullptr;
+    int proc_dir = -1;
+    std::span<const proc::Vma> maps;
+    std::size_t program_bytes = Area::kDefaultProgramBytes;
+    std::vector<const Program*> first;
+  };
+  // Several processes, each with memory of its own: while one makes a call the engine is busy with the next. After a failure
+  // each of them is to be released.
+  [[nodiscard]] static Result<> enter_together(Keeper& keeper, GadgetFinder& finder, std::span<const Entry> entries);
+  // What has become of the first programs.
   bool ran_first() const { return !arrival_.jobs.empty(); }
   const Placed& first(std::size_t thread) const { return arrival_.jobs[thread].placed(); }
   void drop_first();
@@ -152,9 +163,22 @@ class HeldProcess {
     std::map<const Program*, Questions> others;  // by what the caller asks
     std::vector<Job> jobs;                       // of the threads, in their order
   };
-  [[nodiscard]] Result<> map_area(int proc_dir, std::span<const proc::Vma> maps, std::size_t program_bytes);
   void ask_on_arrival(std::span<const Program* const> first);
-  Result<std::uint64_t> map_shared(std::uint64_t wanted, std::size_t size, std::uint64_t stack, bool& writable);
+  // The shared area on its way into the process.
+  struct Mapping {
+    AttendedCall call;
+    std::uint32_t slots = 0;
+    std::uint64_t wanted = 0;
+    std::size_t size = 0;
+    std::uint64_t stack = 0;         // of the calls
+    std::vector<std::byte> covered;  // what stood where the frame is that would unmap it; empty: there is none
+  };
+  [[nodiscard]] Result<> begin_entering(GadgetFinder& finder, const Entry& entry);
+  [[nodiscard]] Result<> begin_mapping(std::span<const proc::Vma> maps, std::size_t program_bytes);
+  [[nodiscard]] Result<> finish_mapping(int proc_dir);
+  [[nodiscard]] Result<> give_up_mapping();
+  Result<std::uint64_t> mapped_area(bool& writable);
+  [[nodiscard]] Result<> serve(const Entry& entry);
   [[nodiscard]] Result<> part_area(std::uint64_t stack);
   SignalFrame frame_for(const HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) const;
   std::uint64_t home_of(const HeldThread& thread) const;
@@ -176,6 +200,7 @@ class HeldProcess {
   std::vector<std::unique_ptr<HeldThread>> threads_;
   std::unordered_set<pid_t> held_;  // ids of all of them
   Gadgets gadgets_;
+  std::optional<Mapping> mapping_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
   Arrival arrival_;

@@ -106,6 +106,10 @@ def test_no_room(scratch):
     return _unsupported(scratch, "no_room", ("room for ", "bytes", "RLIMIT_AS"))
 
 
+def test_no_room_in_a_family(scratch):
+    return _unsupported(scratch, "no_room_in_a_family", ("room for ", "bytes", "RLIMIT_AS"))
+
+
 def test_timer_of_a_thread(scratch):
     return _unsupported(scratch, "timer_of_a_thread", ("CPU time of one thread", "timer 0"))
 
@@ -517,6 +521,13 @@ def test_tracking_ends(scratch):
     engine.Engine(engine.ours(), scratch / "2").dump(man.root_pid, *dump_arguments, *man.dump_arguments)
     harness.expect_unchanged(before, man.root_pid, "after a dump with --leave-running")
     expect(not wardens_of(man.root_pid), "somebody still keeps tracking alive")
+    expect_pass(man)
+
+
+def test_pre_dump_leaves_pages_shared(scratch):
+    """Reading a family's pages behind its back gives none of its processes a copy of its own."""
+    man = start(workload("cow_large"), scratch / "victim")
+    pre_dump(man, scratch / "1")
     expect_pass(man)
 
 
