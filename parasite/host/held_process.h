@@ -114,7 +114,7 @@ class HeldProcess {
   // Whether its threads may clean up behind themselves if the engine dies. Known after enter().
   bool can_tidy() const { return gadgets_.complete() && !confined_; }
   // All threads into the interpreter. `proc_dir`: /proc/PID of the process. `first`: for each thread the program that it
-  // runs as it comes in, or nothing. They must live until drop_first().
+  // runs as it comes in, or nothing. They must live until enter() has returned.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
                                std::size_t program_bytes = Area::kDefaultProgramBytes,
                                std::vector<const Program*> first = {});
