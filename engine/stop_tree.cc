@@ -10,6 +10,7 @@
 
 #include "base/format.h"
 #include "base/parallel.h"
+#include "base/signals.h"
 #include "kernel/process.h"
 
 namespace dormouse::engine {
@@ -72,6 +73,7 @@ Result<bool> TreeStopper::add_process(pid_t pid, Task* parent) {
 Result<bool> TreeStopper::seize_new_threads(std::size_t index) {
   if (!stopped_.held[index]) return false;
   auto& held = *stopped_.held[index];
+  const AllSignalsBlocked quiet;  // each thread that stops would interrupt this
   bool any = false;
   for (bool again = true; again;) {
     again = false;

@@ -9,6 +9,8 @@
 namespace dormouse::engine {
 namespace {
 
+// Programs and their answers are large, but soon read.
+constexpr std::size_t kAskedAtOnce = 64;
 // Threads and processes to look at: of a process with much memory, smaps alone takes milliseconds.
 constexpr std::size_t kWorthAThread = 4;
 
@@ -34,9 +36,10 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
   }
   const std::vector<Part> work = parts();
   std::vector<Result<>> read(work.size());
+  memberships_.resize(work.size());
   TRY(in_parallel(work.size(), [&](std::size_t i) -> Result<> {
     auto& [subject, thread] = work[i];
-    if (thread) read[i] = subject->state.read_files(*thread);
+    if (thread) read[i] = read_thread(*subject, *thread, memberships_[i]);
     else subject->space = TRY(AddressSpace::read(context_, subject->task, subject->dir, features));
     return {};
   }, kWorthAThread));
@@ -52,6 +55,22 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
   return {};
 }
 
+// A thread's files are found faster from its own directory than from its process's.
+Result<> Subjects::read_thread(Subject& subject, std::size_t thread, cgroups::SavedCgroups::Membership& membership) {
+  const auto dir = TRY(subject.dir.thread(subject.held.threads()[thread]->tid()));
+  membership = TRY(cgroups::SavedCgroups::membership_of(dir));
+  return subject.state.read_files(thread, dir);
+}
+
+// Of a tree of few processes all are asked as they are entered: their threads need not be woken for it.
+std::vector<const parasite::Program*> Subjects::first_programs(Subject& subject) {
+  std::vector<const parasite::Program*> first;
+  if (subjects_.size() > kAskedAtOnce) return first;
+  subject.state.ask();
+  for (std::size_t t = 0; t < subject.state.thread_count(); ++t) first.push_back(&subject.state.program(t));
+  return first;
+}
+
 Result<> Subjects::enter() {
   constexpr std::size_t kAtOnce = 32;
   parasite::GadgetFinder finder;
@@ -61,21 +80,19 @@ Result<> Subjects::enter() {
     if (!subject.task.owns_vm || entries.size() == kAtOnce) TRY(enter_all());
     // Where one address space has several processes, the areas of those before are in it by now.
     if (!subject.task.owns_vm) TRY(enter_shared(finder, subject));
-    else entries.push_back({&subject.held, subject.dir.fd(), subject.space.maps(), subject.state.program_bytes()});
+    else entries.push_back({&subject.held, subject.dir.fd(), subject.space.maps(), subject.state.program_bytes(), first_programs(subject)});
   }
   return enter_all();
 }
 
 Result<> Subjects::enter_shared(parasite::GadgetFinder& finder, Subject& subject) {
   const auto maps = TRY_OR(subject.dir.maps(), std::move(e).owner(subject.task.name()));
-  return subject.held.enter(finder, subject.dir.fd(), maps, subject.state.program_bytes());
+  return subject.held.enter(finder, subject.dir.fd(), maps, subject.state.program_bytes(), first_programs(subject));
 }
 
 Result<> Subjects::ask() {
-  // Programs and their answers are large, but soon read.
-  constexpr std::size_t kAtOnce = 64;
-  for (std::size_t from = 0; from < subjects_.size(); from += kAtOnce) {
-    const auto some = all().subspan(from, std::min(kAtOnce, subjects_.size() - from));
+  for (std::size_t from = 0; from < subjects_.size(); from += kAskedAtOnce) {
+    const auto some = all().subspan(from, std::min(kAskedAtOnce, subjects_.size() - from));
     TRY(ask_about_tasks(some));
     TRY(ask_about_memory(some));
     TRY(ask_more_about_memory(some));
@@ -89,6 +106,7 @@ Result<> Subjects::ask() {
 Result<> Subjects::ask_about_tasks(std::span<Subject> some) {
   parasite::Batch batch(keeper_);
   for (Subject& subject : some) {
+    if (subject.held.ran_first()) continue;
     subject.state.ask();
     for (std::size_t t = 0; t < subject.state.thread_count(); ++t)
       TRY(batch.add(subject.held, *subject.held.threads()[t], subject.state.program(t)));
@@ -96,7 +114,10 @@ Result<> Subjects::ask_about_tasks(std::span<Subject> some) {
   TRY(batch.run());
   std::size_t job = 0;
   for (Subject& subject : some) {
-    for (std::size_t t = 0; t < subject.state.thread_count(); ++t) TRY(subject.state.take(t, batch.placed(job++)));
+    const bool at_once = subject.held.ran_first();
+    for (std::size_t t = 0; t < subject.state.thread_count(); ++t)
+      TRY(subject.state.take(t, at_once ? subject.held.first(t) : batch.placed(job++)));
+    if (at_once) subject.held.drop_first();
     subject.state.drop_programs();
   }
   return {};
@@ -137,20 +158,11 @@ Result<> Subjects::ask_more_about_memory(std::span<Subject> some) {
 }
 
 Result<> Subjects::find_cgroups(cgroups::SavedCgroups& cgroups) {
-  std::vector<Part> threads = parts();
-  std::erase_if(threads, [](const Part& part) { return !part.thread; });
-  std::vector<std::optional<proc::ProcDir>> dirs(threads.size());
-  std::vector<cgroups::SavedCgroups::Membership> memberships(threads.size());
-  TRY(in_parallel(threads.size(), [&](std::size_t i) -> Result<> {
-    const auto& [subject, thread] = threads[i];
-    dirs[i] = TRY(subject->dir.thread(subject->held.threads()[*thread]->tid()));
-    memberships[i] = TRY(cgroups::SavedCgroups::membership_of(*dirs[i]));
-    if (i != 0) dirs[i].reset();
-    return {};
-  }));
-  for (std::size_t i = 0; i < threads.size(); ++i) {
-    const std::uint32_t set = TRY(cgroups.set_of(*dirs[0], std::move(memberships[i])));
-    threads[i].subject->state.set_cgroup_set(*threads[i].thread, set);
+  const std::vector<Part> work = parts();
+  for (std::size_t i = 0; i < work.size(); ++i) {
+    const auto& [subject, thread] = work[i];
+    if (thread)
+      subject->state.set_cgroup_set(*thread, TRY(cgroups.set_of(subjects_.front().dir, std::move(memberships_[i]))));
   }
   return {};
 }

@@ -36,6 +36,7 @@ class Subjects {
   [[nodiscard]] Result<> enter();
   // What only the tasks can tell. Refusals become blockers.
   [[nodiscard]] Result<> ask();
+  // After read().
   [[nodiscard]] Result<> find_cgroups(cgroups::SavedCgroups& cgroups);
   // core-N.img, mm-N.img and the like.
   [[nodiscard]] Result<> write();
@@ -53,6 +54,8 @@ class Subjects {
     std::optional<std::size_t> thread;
   };
   std::vector<Part> parts();
+  [[nodiscard]] Result<> read_thread(Subject& subject, std::size_t thread, cgroups::SavedCgroups::Membership& membership);
+  std::vector<const parasite::Program*> first_programs(Subject& subject);
   // One that lives in another's memory.
   [[nodiscard]] Result<> enter_shared(parasite::GadgetFinder& finder, Subject& subject);
   [[nodiscard]] Result<> ask_about_tasks(std::span<Subject> some);
@@ -62,6 +65,7 @@ class Subjects {
   DumpContext& context_;
   parasite::Keeper& keeper_;
   std::vector<Subject> subjects_;
+  std::vector<cgroups::SavedCgroups::Membership> memberships_;  // of the parts that are threads
 };
 
 }  // namespace dormouse::engine

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "kernel/call.h"
@@ -125,12 +126,18 @@ Result<> pwrite_all(int fd, std::span<const std::byte> from, std::uint64_t offse
 }
 
 Result<std::string> read_all(int fd) {
-  // Files of the kernel say size 0, and most of them fit one page; maps and smaps grow from there.
-  // The string grows by its own size, so that a megabyte of maps takes few calls.
+  // Files of the kernel say size 0, and most of them fit one page: what is read of them needs no more room than it has.
+  std::array<char, 4096> page;
   std::string text;
-  std::size_t used = 0;
+  while (text.size() < page.size()) {
+    const std::size_t got = TRY(sys::read(fd, std::as_writable_bytes(std::span(page))));
+    if (got == 0) return text;
+    text.append(page.data(), got);
+  }
+  // maps and smaps grow from there. The string grows by its own size, so that a megabyte of maps takes few calls.
+  std::size_t used = text.size();
   for (;;) {
-    if (used == text.size()) text.resize(used == 0 ? 4096 : used * 2);
+    if (used == text.size()) text.resize(used * 2);
     const std::size_t got =
         TRY(sys::read(fd, std::as_writable_bytes(std::span(text)).subspan(used)));
     if (got == 0) break;

@@ -137,10 +137,9 @@ void append_scheduling_attributes(parasite::Program& program, const pb::thread_a
 
 }  // namespace
 
-Result<> read_thread_attributes(const Task& task, pid_t tid, pb::thread_attributes_entry& to) {
-  TRY(save_place(tid, to));
-  const proc::Stat stat =
-      TRY(proc::parse_stat(TRY(sys::read_file(task.proc.get(), format("task/{}/stat", tid)))));
+Result<> read_thread_attributes(const proc::ProcDir& thread, pb::thread_attributes_entry& to) {
+  TRY(save_place(thread.pid(), to));
+  const proc::Stat stat = TRY(thread.stat());
   if ((stat.flags & kIoFlusherFlags) == kIoFlusherFlags) to.set_io_flusher(true);
   return {};
 }

@@ -22,8 +22,8 @@ class thread_attributes_entry;
 namespace dormouse::engine {
 
 // --- saving -------------------------------------------------------------------------------------
-// What /proc and system calls tell from outside. `task.proc` leads to its /proc/PID.
-[[nodiscard]] Result<> read_thread_attributes(const Task& task, pid_t tid, pb::thread_attributes_entry& to);
+// What /proc and system calls tell from outside. `thread`: its directory in /proc; `task.proc` leads to its /proc/PID.
+[[nodiscard]] Result<> read_thread_attributes(const proc::ProcDir& thread, pb::thread_attributes_entry& to);
 [[nodiscard]] Result<> read_process_attributes(const Task& task, pb::thread_attributes_entry& to);
 
 // What only the thread itself can be asked.

@@ -6,13 +6,14 @@
 
 #include "base/error.h"
 #include "engine/dump_context.h"
+#include "kernel/proc/directory.h"
 #include "kernel/proc/status.h"
 
 namespace dormouse::engine {
 
 // Whether the thread, which is not the one by which its process is looked at, has a working directory, root directory and
-// umask of its own. kUnsupported: it has descriptors or namespaces of its own.
+// umask of its own. `dir`: its directory in /proc. kUnsupported: it has descriptors or namespaces of its own.
 Result<bool> has_own_directories(const DumpContext& context, const Task& task, const Thread& thread,
-                                 const proc::Status& status);
+                                 const proc::ProcDir& dir, const proc::Status& status);
 
 }  // namespace dormouse::engine

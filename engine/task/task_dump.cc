@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
+#include <ranges>
 
 #include "base/text.h"
 #include "engine/task/attributes.h"
@@ -58,19 +60,24 @@ std::vector<siginfo_t> without_further_stops(const Task& task, std::vector<sigin
 }  // namespace
 
 struct TaskDump::State {
+  // What a thread is asked in the interpreter. Threads are asked the same by one program, but for those that differ in
+  // the number of their groups.
+  struct Questions {
+    parasite::Program program;
+    CredentialsAsked credentials;
+    ThreadSettingsAsked settings;
+    AttributesAsked attributes;
+    KeyringsAsked keyrings;
+    std::optional<parasite::DataRef> robust_list;  // where it can only be asked for
+  };
   struct PerThread {
     pid_t tid = 0, ns_tid = 0;
     pb::core_entry core;
     proc::Status status;
     std::string label;
-    parasite::Program program;
-    CredentialsAsked credentials;
-    ThreadSettingsAsked settings;
-    std::optional<parasite::DataRef> robust_list;  // asked for, where it can only be asked for
+    const Questions* questions = nullptr;
     pb::thread_attributes_entry attributes;
     bool shares_directories = true;  // with its process
-    AttributesAsked attributes_asked;
-    KeyringsAsked keyrings;
   };
 
   DumpContext& context;
@@ -78,6 +85,8 @@ struct TaskDump::State {
   parasite::HeldProcess& held;
   SeccompTable& filters;
   std::vector<PerThread> threads{};
+  Questions leaders_questions{};
+  std::map<std::size_t, Questions> questions{};  // of the other threads, by the number of their groups
   std::vector<SeccompState> seccomp{};
   // Of the leader's program.
   SignalActionsAsked actions{};
@@ -94,12 +103,13 @@ struct TaskDump::State {
     const std::string text = TRY(read(file));
     return parse(text);
   }
+  Questions questions_for(const PerThread& thread) const;
   Result<> read_process();
   Result<> read_process_queue();
   Result<std::vector<siginfo_t>> to_be_delivered(std::vector<siginfo_t> queue, std::uint64_t pending) const;
   Result<> read_audit(pb::task_core_entry& to);
   Result<> write_ended_leader();
-  Result<> read_thread(parasite::HeldThread& thread, PerThread& to);
+  Result<> read_thread(parasite::HeldThread& thread, const proc::ProcDir& dir, PerThread& to);
   Result<> read_traced(parasite::HeldThread& thread, PerThread& to);
   Result<> read_restartable(parasite::HeldThread& thread, pb::core_entry& to);
 };
@@ -215,7 +225,7 @@ Result<> TaskDump::State::read_restartable(parasite::HeldThread& thread, pb::cor
   return save_registers(XstateLayout::of_this_cpu(), thread.context(), *to.mutable_thread_info());
 }
 
-Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& to) {
+Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, const proc::ProcDir& dir, PerThread& to) {
   const pid_t tid = thread.tid();
   const auto known = std::ranges::find(task.threads, tid, &Thread::tid);
   if (known == task.threads.end()) return fail(Error::unsupported("a thread that was not there before"));
@@ -224,10 +234,10 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   to.core.set_mtype(pb::core_entry::X86_64);
   pb::thread_core_entry& core = *to.core.mutable_thread_core();
 
-  to.status = TRY(read(format("task/{}/status", tid), proc::parse_status));
+  to.status = TRY(dir.status());
   core.set_comm(to.status.name);
   if (labelled) {
-    const Result<std::string> label = read(format("task/{}/attr/current", tid));
+    const Result<std::string> label = dir.read("attr/current");
     labelled = label.has_value();  // EINVAL: no security module, also for the other threads
     if (label) to.label = label_of(*label);
   }
@@ -243,10 +253,10 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, PerThread& t
   // The leader's is with what the process has in common.
   if (tid != task.agent()) {
     core.set_blk_sigset(thread.context().signal_mask);
-    to.shares_directories = !TRY(has_own_directories(context, task, *known, to.status));
+    to.shares_directories = !TRY(has_own_directories(context, task, *known, dir, to.status));
   }
   to.attributes.set_tid(static_cast<std::uint32_t>(to.ns_tid));
-  return read_thread_attributes(task, tid, to.attributes);
+  return read_thread_attributes(dir, to.attributes);
 }
 
 Result<> TaskDump::State::read_traced(parasite::HeldThread& thread, PerThread& to) {
@@ -270,9 +280,9 @@ TaskDump::~TaskDump() = default;
 
 std::size_t TaskDump::thread_count() const { return state_->threads.size(); }
 
-Result<> TaskDump::read_files(std::size_t index) {
+Result<> TaskDump::read_files(std::size_t index, const proc::ProcDir& dir) {
   parasite::HeldThread& thread = *state_->held.threads()[index];
-  TRY_OR(state_->read_thread(thread, state_->threads[index]),
+  TRY_OR(state_->read_thread(thread, dir, state_->threads[index]),
          std::move(e).object(format("thread {}", thread.tid())).owner(state_->task.name()));
   if (index == 0) TRY_OR(state_->read_process(), std::move(e).owner(state_->task.name()));
   return {};
@@ -292,36 +302,49 @@ std::size_t TaskDump::program_bytes() const {
   return bytes;
 }
 
+TaskDump::State::Questions TaskDump::State::questions_for(const PerThread& thread) const {
+  Questions asked;
+  asked.credentials = ask_credentials(asked.program, thread.status.groups.size());
+  asked.settings = ask_thread_settings(asked.program);
+  asked.attributes = ask_attributes(asked.program, thread.tid == task.pid);
+  asked.keyrings = ask_keyrings(asked.program, thread.tid == task.pid);
+  if (held.runs_32_bit_code()) asked.robust_list = ask_robust_list32(asked.program);
+  return asked;
+}
+
 void TaskDump::ask() {
-  for (State::PerThread& thread : state_->threads) {
-    thread.credentials = ask_credentials(thread.program, thread.status.groups.size());
-    thread.settings = ask_thread_settings(thread.program);
-    thread.attributes_asked = ask_attributes(thread.program, thread.tid == state_->task.pid);
-    thread.keyrings = ask_keyrings(thread.program, thread.tid == state_->task.pid);
-    if (state_->held.runs_32_bit_code()) thread.robust_list = ask_robust_list32(thread.program);
+  state_->leaders_questions = state_->questions_for(state_->threads.front());
+  state_->threads.front().questions = &state_->leaders_questions;
+  for (State::PerThread& thread : state_->threads | std::views::drop(1)) {
+    const auto [known, first] = state_->questions.try_emplace(thread.status.groups.size());
+    if (first) known->second = state_->questions_for(thread);
+    thread.questions = &known->second;
   }
-  parasite::Program& leaders = state_->threads.front().program;
+  parasite::Program& leaders = state_->leaders_questions.program;
   state_->actions = ask_signal_actions(leaders);
   state_->timers = ask_timers(leaders, state_->posix_timers);
   state_->settings = ask_process_settings(leaders);
 }
 
-const parasite::Program& TaskDump::program(std::size_t thread) const { return state_->threads[thread].program; }
+const parasite::Program& TaskDump::program(std::size_t thread) const { return state_->threads[thread].questions->program; }
 
 void TaskDump::drop_programs() {
-  for (State::PerThread& thread : state_->threads) thread.program = {};
+  for (State::PerThread& thread : state_->threads) thread.questions = nullptr;
+  state_->leaders_questions = {};
+  state_->questions.clear();
 }
 
 Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   State::PerThread& thread = state_->threads[index];
+  const State::Questions& asked = *thread.questions;
   pb::thread_core_entry& core = *thread.core.mutable_thread_core();
-  save_credentials(placed, thread.credentials, thread.status, thread.label, *core.mutable_creds());
-  save_thread_settings(placed, thread.settings, thread.core);
-  save_attributes(placed, thread.attributes_asked, thread.attributes);
+  save_credentials(placed, asked.credentials, thread.status, thread.label, *core.mutable_creds());
+  save_thread_settings(placed, asked.settings, thread.core);
+  save_attributes(placed, asked.attributes, thread.attributes);
   save_alternate_stack(state_->held.threads()[index]->alternate_stack(), *core.mutable_sas());
-  if (Result<> keys = refuse_keys(placed, thread.keyrings); !keys)
+  if (Result<> keys = refuse_keys(placed, asked.keyrings); !keys)
     state_->context.blockers.add(std::move(keys).error().owner(format("thread {} of {}", thread.ns_tid, state_->task.name())));
-  if (thread.robust_list) save_robust_list32(placed, *thread.robust_list, core);
+  if (asked.robust_list) save_robust_list32(placed, *asked.robust_list, core);
   if (index != 0) return {};
   pb::task_core_entry& process = *thread.core.mutable_tc();
   save_signal_actions(placed, state_->actions, state_->held.runs_32_bit_code(), process);

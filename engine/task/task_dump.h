@@ -15,6 +15,7 @@
 
 #include "engine/dump_context.h"
 #include "engine/task/seccomp.h"
+#include "kernel/proc/directory.h"
 #include "parasite/host/held_process.h"
 
 namespace dormouse::engine {
@@ -28,16 +29,17 @@ class TaskDump {
   ~TaskDump();
 
   std::size_t thread_count() const;
-  // What /proc says of one thread (of the first: and of the process). Several threads of the engine may do so.
-  [[nodiscard]] Result<> read_files(std::size_t thread);
+  // What /proc says of one thread, whose directory there is `dir` (of the first: and of the process). Several threads of
+  // the engine may do so.
+  [[nodiscard]] Result<> read_files(std::size_t thread, const proc::ProcDir& dir);
   // After all read_files(): what the kernel tells only the tracer, and so the tracer's thread alone. Also sends threads
   // that were stopped inside a restartable sequence to its abort handler.
   [[nodiscard]] Result<> read_traced();
 
   // What those programs, and all others, may need; after read_files().
   std::size_t program_bytes() const;
-  // Makes the programs that ask the rest, one per thread of `held` (the leader's also asks for what the whole process
-  // shares); after read_traced(). They are large: of many tasks, a few at a time are asked.
+  // Makes the programs that ask the rest (the leader's also asks for what the whole process shares); after read_traced().
+  // They are large: of many tasks, a few at a time are asked.
   void ask();
   const parasite::Program& program(std::size_t thread) const;
   void drop_programs();  // after take()

@@ -171,7 +171,9 @@ class TaskStateTest : public testing::Test {
     parasite::HeldProcess held(*keeper_, log_, pid, "victim");
     TRY(stop(held, task));
     TaskDump dump(context, task, held, filters);
-    for (std::size_t i = 0; i < dump.thread_count(); ++i) TRY(dump.read_files(i));
+    const auto proc = TRY(proc::ProcDir::open(pid));
+    for (std::size_t i = 0; i < dump.thread_count(); ++i)
+      TRY(dump.read_files(i, TRY(proc.thread(held.threads()[i]->tid()))));
     TRY(dump.read_traced());
     TRY(enter(held, task));
     dump.ask();

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "base/format.h"
+#include "base/parallel.h"
 #include "base/text.h"
 #include "kernel/proc/smaps.h"
 
@@ -82,14 +83,18 @@ Result<std::vector<pid_t>> ProcDir::children(pid_t tid) const {
   return pids;
 }
 Result<std::vector<pid_t>> ProcDir::children() const {
-  std::vector<pid_t> pids;
-  for (const auto all = TRY(threads()); const pid_t tid : all) {
-    auto more = children(tid);
+  const auto all = TRY(threads());
+  std::vector<std::vector<pid_t>> of_threads(all.size());
+  TRY(in_parallel(all.size(), [&](std::size_t i) -> Result<> {
+    auto more = children(all[i]);
     // A thread may end between the listing and the reading; the process itself is checked by threads().
     if (!more && more.error().kind() != Error::Kind::kTaskDied && !more.error().is_kernel(ENOENT))
-      return more;
-    if (more) pids.insert(pids.end(), more->begin(), more->end());
-  }
+      return fail(std::move(more).error());
+    if (more) of_threads[i] = std::move(*more);
+    return {};
+  }, 64));
+  std::vector<pid_t> pids;
+  for (const auto& some : of_threads) pids.insert(pids.end(), some.begin(), some.end());
   return pids;
 }
 

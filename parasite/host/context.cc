@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -58,15 +59,26 @@ static_assert(sizeof(KernelFrame) == 440);
 constexpr std::uint64_t kDynamicFeatures = 1u << 18;
 constexpr std::size_t kXstateHeader = 512, kLegacyAndHeaderBytes = 576;
 
-// Bytes of the standard layout that hold `features` (Intel SDM volume 1, 13.5; CPUID leaf 0xd).
+// Where each component ends in the standard layout (Intel SDM volume 1, 13.5; CPUID leaf 0xd). CPUID traps in a virtual
+// machine: asked once.
+const std::array<std::size_t, 63>& component_ends() {
+  static const auto ends = [] {
+    std::array<std::size_t, 63> found{};
+    for (unsigned i = 2; i < found.size(); ++i) {
+      unsigned bytes = 0, offset = 0, c = 0, d = 0;
+      __cpuid_count(0xd, i, bytes, offset, c, d);
+      found[i] = offset + bytes;
+    }
+    return found;
+  }();
+  return ends;
+}
+
+// Bytes of the standard layout that hold `features`.
 std::size_t standard_size(std::uint64_t features) {
   std::size_t size = kLegacyAndHeaderBytes;
-  for (unsigned i = 2; i < 63; ++i) {
-    if (!(features >> i & 1)) continue;
-    unsigned bytes = 0, offset = 0, c = 0, d = 0;
-    __cpuid_count(0xd, i, bytes, offset, c, d);
-    if (offset + bytes > size) size = offset + bytes;
-  }
+  for (unsigned i = 2; i < component_ends().size(); ++i)
+    if (features >> i & 1) size = std::max(size, component_ends()[i]);
   return size;
 }
 

@@ -135,7 +135,7 @@ Result<> HeldProcess::finish_mapping(int proc_dir) {
   area_->header().spins = Area::spins_for(keeper_.held());
   if (can_tidy()) area_->header().unmap_gadget = gadgets_.syscall;
   area_->header().gadget_pops = gadgets_.pops;
-  TRY(start_serving(leader()));
+  TRY(start_serving(leader(), arrival_.leaders.program));
   return give_up_mapping();
 }
 

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ranges>
 
 #include "base/format.h"
+#include "base/parallel.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
@@ -19,6 +19,7 @@ namespace {
 
 constexpr unsigned long kOptions = PTRACE_O_TRACESYSGOOD;
 constexpr unsigned long kSuspendSeccomp = PTRACE_O_SUSPEND_SECCOMP;
+constexpr std::size_t kManyThreads = 64;
 constexpr std::uint64_t kAllSignals = ~std::uint64_t{0};
 
 bool is_gone(const Error& error) {
@@ -159,7 +160,7 @@ Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& 
   return sent;
 }
 
-Result<> HeldProcess::start_serving(HeldThread& thread) {
+Result<> HeldProcess::start_serving(HeldThread& thread, const Program& first) {
   blob::Cell& cell = area_->cell(thread.slot_);
   cell = {};
   cell.frame = home_of(thread);
@@ -170,6 +171,7 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   cell.stack_top = area_->stack_top(thread.slot_);
   cell.leaves_last = thread.slot_ == 0;
   TRY(keeper_.enlist(cell));
+  arrival_.jobs.emplace_back(*area_, thread.slot_, thread.tid_, name_, TRY(area_->place(first))).start_on_arrival();
 
   TRY(send_in(thread, registers_to_serve(thread.context_.regs, *area_, thread.slot_)));
   // After the registers: a thread that is let go in between must not keep a mask that nobody takes off.
@@ -179,45 +181,47 @@ Result<> HeldProcess::start_serving(HeldThread& thread) {
   return sys::ptrace::cont(thread.tid_);
 }
 
-namespace {
-
-// What is asked of the threads of one process, and where the answers will be.
-struct Questions {
-  std::vector<Program> programs;  // one per thread
-  std::vector<DataRef> stacks;
-  DataRef actions{};
-};
-
-}  // namespace
-
-// Of each process but once: the actions that a fault in the interpreter would make the kernel forget.
-Result<> HeldProcess::ask_stacks_and_actions(Keeper& keeper, std::span<const Entry> entries) {
-  std::vector<Questions> questions(entries.size());
-  Batch batch(keeper);
-  for (std::size_t p = 0; p < entries.size(); ++p) {
-    auto& [programs, stacks, actions] = questions[p];
-    HeldProcess& process = *entries[p].process;
-    programs.resize(process.threads_.size());
-    actions = programs[0].zeros(sizeof fault_actions_);
-    for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
-      programs[0].call("ask for a signal action", SYS_rt_sigaction,
-                       {kFaultSignals[i], 0, actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
-    for (std::size_t i = 0; i < programs.size(); ++i) {
-      stacks.push_back(programs[i].zeros(sizeof(stack_t)));
-      programs[i].call("ask for the alternate stack", SYS_sigaltstack, {0, stacks[i]});
-      TRY(batch.add(process, *process.threads_[i], programs[i]));
-    }
+// Of one thread for all: the actions that a fault in the interpreter would make the kernel forget.
+void HeldProcess::ask_on_arrival(std::span<const Program* const> first) {
+  const auto questions = [](const Program* begun) {
+    Arrival::Questions asked;
+    if (begun != nullptr) asked.program = *begun;
+    asked.stack = asked.program.zeros(sizeof(stack_t));
+    asked.program.call("ask for the alternate stack", SYS_sigaltstack, {0, asked.stack});
+    return asked;
+  };
+  arrival_.leaders = questions(first.empty() ? nullptr : first[0]);
+  Program& leaders = arrival_.leaders.program;
+  arrival_.actions = leaders.zeros(sizeof fault_actions_);
+  for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
+    leaders.call("ask for a signal action", SYS_rt_sigaction,
+                 {kFaultSignals[i], 0, arrival_.actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
+  for (std::size_t i = 1; i < threads_.size(); ++i) {
+    const Program* const begun = first.empty() ? nullptr : first[i];
+    if (!arrival_.others.contains(begun)) arrival_.others.emplace(begun, questions(begun));
   }
-  TRY(batch.run());
-  std::size_t job = 0;
-  for (std::size_t p = 0; p < entries.size(); ++p) {
-    HeldProcess& process = *entries[p].process;
-    process.fault_actions_ = batch.placed(job).value<decltype(fault_actions_)>(questions[p].actions);
-    for (std::size_t i = 0; i < process.threads_.size(); ++i)
-      process.threads_[i]->alternate_stack_ = batch.placed(job++).value<stack_t>(questions[p].stacks[i]);
-    process.area_->rewind();
+  arrival_.jobs.reserve(threads_.size());
+}
+
+Result<> HeldProcess::take_stacks_and_actions(std::span<const Program* const> first) {
+  const Deadline deadline = within(std::chrono::seconds(60));
+  Result<> outcome;
+  for (const Job& job : arrival_.jobs)
+    if (Result<> ended = job.wait(keeper_, deadline); !ended && outcome) outcome = std::move(ended);
+  TRY(std::move(outcome));
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    const Program* const begun = first.empty() ? nullptr : first[i];
+    const DataRef stack = i == 0 ? arrival_.leaders.stack : arrival_.others.at(begun).stack;
+    threads_[i]->alternate_stack_ = arrival_.jobs[i].placed().value<stack_t>(stack);
   }
+  fault_actions_ = arrival_.jobs[0].placed().value<decltype(fault_actions_)>(arrival_.actions);
+  if (first.empty()) drop_first();
   return {};
+}
+
+void HeldProcess::drop_first() {
+  arrival_ = {};
+  area_->rewind();
 }
 
 Result<> HeldProcess::mend_actions() {
@@ -245,13 +249,15 @@ Result<> HeldProcess::begin_entering(GadgetFinder& finder, const Entry& entry) {
     threads_[i]->slot_ = i;
     TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false), std::move(e).during("laying a signal frame"));
   }
+  // They are asked as they come in: to wake them for it would take as long again.
+  ask_on_arrival(entry.first);
   return begin_mapping(entry.maps, entry.program_bytes);
 }
 
-Result<> HeldProcess::serve(int proc_dir) {
-  TRY(finish_mapping(proc_dir));
-  for (auto& thread : threads_)
-    if (!thread->inside_) TRY(start_serving(*thread));
+Result<> HeldProcess::serve(const Entry& entry) {
+  TRY(finish_mapping(entry.proc_dir));
+  for (std::size_t i = 1; i < threads_.size(); ++i)
+    TRY(start_serving(*threads_[i], arrival_.others.at(entry.first.empty() ? nullptr : entry.first[i]).program));
   return {};
 }
 
@@ -262,17 +268,17 @@ Result<> HeldProcess::enter_together(Keeper& keeper, GadgetFinder& finder, std::
   };
   TRY(each([&](const Entry& entry) { return entry.process->begin_entering(finder, entry); }));
   TRY(each([&](const Entry& entry) { return entry.process->mapping_->call.pass_entry(keeper); }));
-  TRY(each([&](const Entry& entry) { return entry.process->serve(entry.proc_dir); }));
-  TRY(ask_stacks_and_actions(keeper, entries));
+  TRY(each([&](const Entry& entry) { return entry.process->serve(entry); }));
   return each([&](const Entry& entry) -> Result<> {
+    TRY(entry.process->take_stacks_and_actions(entry.first));
     for (auto& thread : entry.process->threads_) TRY(entry.process->move_frame(*thread));
     return {};
   });
 }
 
 Result<> HeldProcess::enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
-                            std::size_t program_bytes) {
-  const Entry entry{this, proc_dir, maps, program_bytes};
+                            std::size_t program_bytes, std::vector<const Program*> first) {
+  const Entry entry{this, proc_dir, maps, program_bytes, std::move(first)};
   return enter_together(keeper_, finder, {&entry, 1});
 }
 
@@ -368,14 +374,27 @@ Result<> HeldProcess::begin_kill() {
 }
 
 Result<> HeldProcess::finish_kill(Deadline deadline) {
-  // The main thread's end is told last, when all others have been waited for.
   Result<> outcome;
-  for (auto& thread : std::views::reverse(threads_)) {
-    Result<Stop> gone = keeper_.wait_stop(thread->tid_, deadline);
-    while (gone) gone = keeper_.wait_stop(thread->tid_, deadline);
+  const auto wait_for = [&](const HeldThread& thread) {
+    Result<Stop> gone = keeper_.wait_stop(thread.tid_, deadline);
+    while (gone) gone = keeper_.wait_stop(thread.tid_, deadline);
     if (!is_gone(gone.error()) && outcome) outcome = fail(std::move(gone).error().owner(name_));
-    if (area_) keeper_.dismiss(area_->cell(thread->slot_));
+  };
+  // The main thread's end is told last, when all others have been waited for. When the youngest has ended, most have: what
+  // is left of them is then taken away by several at once.
+  std::vector<std::uint8_t> collected(threads_.size());
+  if (threads_.size() > kManyThreads) {
+    wait_for(*threads_.back());
+    collected.back() = 1;
+    TRY(in_parallel(threads_.size() - 2, [&](std::size_t i) -> Result<> {
+      collected[i + 1] = Keeper::collect_end(threads_[i + 1]->tid_);
+      return {};
+    }, kManyThreads));
   }
+  for (std::size_t i = threads_.size(); i-- > 0;)
+    if (!collected[i]) wait_for(*threads_[i]);
+  if (area_)
+    for (auto& thread : threads_) keeper_.dismiss(area_->cell(thread->slot_));
   for (auto& thread : threads_) keeper_.forget(thread->tid_);
   return outcome;
 }

@@ -13,6 +13,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -112,18 +113,25 @@ class HeldProcess {
   bool can_be_helped() const { return !confined_ && threads_.front()->stop_signal() == 0; }
   // Whether its threads may clean up behind themselves if the engine dies. Known after enter().
   bool can_tidy() const { return gadgets_.complete() && !confined_; }
-  // All threads into the interpreter. `proc_dir`: /proc/PID of the process.
+  // All threads into the interpreter. `proc_dir`: /proc/PID of the process. `first`: for each thread the program that it
+  // runs as it comes in, or nothing. They must live until enter() has returned.
   [[nodiscard]] Result<> enter(GadgetFinder& finder, int proc_dir, std::span<const proc::Vma> maps,
-                               std::size_t program_bytes = Area::kDefaultProgramBytes);
+                               std::size_t program_bytes = Area::kDefaultProgramBytes,
+                               std::vector<const Program*> first = {});
   struct Entry {
     HeldProcess* process = nullptr;
     int proc_dir = -1;
     std::span<const proc::Vma> maps;
     std::size_t program_bytes = Area::kDefaultProgramBytes;
+    std::vector<const Program*> first;
   };
   // Several processes, each with memory of its own: while one makes a call the engine is busy with the next. After a failure
   // each of them is to be released.
   [[nodiscard]] static Result<> enter_together(Keeper& keeper, GadgetFinder& finder, std::span<const Entry> entries);
+  // What has become of the first programs.
+  bool ran_first() const { return !arrival_.jobs.empty(); }
+  const Placed& first(std::size_t thread) const { return arrival_.jobs[thread].placed(); }
+  void drop_first();
   // A program that the last thread runs if the engine is gone: closes what was lent to the process.
   // Its data stays where it is placed until drop_farewell().
   Result<Placed> set_farewell(const Program& program);
@@ -144,6 +152,18 @@ class HeldProcess {
   Result<std::uint64_t> call(HeldThread& thread, long number, std::span<const std::uint64_t> args,
                              std::uint64_t stack);
   [[nodiscard]] Result<> lay_frame(HeldThread& thread, std::uint64_t stack, bool on_alternate_stack);
+  // What every thread is asked as it comes in, besides what the caller asks.
+  struct Arrival {
+    struct Questions {
+      Program program;
+      DataRef stack;
+    };
+    Questions leaders;
+    DataRef actions;
+    std::map<const Program*, Questions> others;  // by what the caller asks
+    std::vector<Job> jobs;                       // of the threads, in their order
+  };
+  void ask_on_arrival(std::span<const Program* const> first);
   // The shared area on its way into the process.
   struct Mapping {
     AttendedCall call;
@@ -158,14 +178,14 @@ class HeldProcess {
   [[nodiscard]] Result<> finish_mapping(int proc_dir);
   [[nodiscard]] Result<> give_up_mapping();
   Result<std::uint64_t> mapped_area(bool& writable);
-  [[nodiscard]] Result<> serve(int proc_dir);
+  [[nodiscard]] Result<> serve(const Entry& entry);
   [[nodiscard]] Result<> part_area(std::uint64_t stack);
   SignalFrame frame_for(const HeldThread& thread, std::uint64_t stack, bool on_alternate_stack) const;
   std::uint64_t home_of(const HeldThread& thread) const;
   SignalFrame undo_frame(std::uint64_t wanted, std::size_t size) const;
-  [[nodiscard]] Result<> start_serving(HeldThread& thread);
+  [[nodiscard]] Result<> start_serving(HeldThread& thread, const Program& first);
   [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
-  [[nodiscard]] static Result<> ask_stacks_and_actions(Keeper& keeper, std::span<const Entry> entries);
+  [[nodiscard]] Result<> take_stacks_and_actions(std::span<const Program* const> first);
   [[nodiscard]] Result<> mend_actions();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);
   [[nodiscard]] Result<> bring_back(HeldThread& thread);
@@ -183,6 +203,7 @@ class HeldProcess {
   std::optional<Mapping> mapping_;
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
+  Arrival arrival_;
   std::array<SignalAction, kFaultSignals.size()> fault_actions_{};
   bool withdrawn_ = false, released_ = false, confined_ = false, is_32_ = false;
 };

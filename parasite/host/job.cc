@@ -18,12 +18,17 @@ std::string operation(const Program& program, std::uint32_t op) {
 }  // namespace
 
 // The engine holds the word and the thread sleeps on it; without FUTEX_WAITERS it means "work to do".
-void Job::start() {
+void Job::start() { Keeper::hand_work(prepare()); }
+
+// Nobody sleeps on the word yet. Should the engine die now, the thread finds that in it before it looks for work.
+void Job::start_on_arrival() { __atomic_and_fetch(&prepare().word, ~std::uint32_t{FUTEX_WAITERS}, __ATOMIC_RELEASE); }
+
+blob::Cell& Job::prepare() {
   blob::Cell& cell = area_->cell(slot_);
   cell.program = placed_.address();
   cell.command = static_cast<std::uint32_t>(blob::Command::kRun);
   finished_before_ = __atomic_load_n(&cell.finished, __ATOMIC_ACQUIRE);
-  Keeper::hand_work(cell);
+  return cell;
 }
 
 Result<> Job::wait(Keeper& keeper, Deadline deadline) const {

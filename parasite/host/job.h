@@ -19,12 +19,15 @@ class Job {
       : area_(&area), slot_(slot), tid_(tid), name_(std::move(name)), placed_(placed) {}
 
   void start();
+  // For a thread that is not in the interpreter yet: the program is the first thing that it does there.
+  void start_on_arrival();
   // Until the program has ended. The error of an operation that did not end as expected names it and the thread. One that
   // faulted is at the interpreter's beginning again.
   [[nodiscard]] Result<> wait(Keeper& keeper, Deadline deadline) const;
   const Placed& placed() const { return placed_; }
 
  private:
+  blob::Cell& prepare();
   [[nodiscard]] Result<> serve_again(Keeper& keeper) const;
   Result<> verdict() const;
 

@@ -167,6 +167,12 @@ bool Keeper::collect_of(pid_t tid) {
   return got == tid;
 }
 
+// The kernel tells it to all threads of a tracer's process, not to the tracer alone.
+bool Keeper::collect_end(pid_t tid) {
+  int status = 0;
+  return ::waitpid(tid, &status, WNOHANG | __WALL) == tid && !WIFSTOPPED(status);
+}
+
 void Keeper::collect() {
   const std::uint32_t events = child_events.load(std::memory_order_acquire);
   for (;;) {

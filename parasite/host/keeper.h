@@ -90,6 +90,9 @@ class Keeper {
   // From now on signals of this thread are delivered to it, instead of being held back.
   void deliver_signals(pid_t tid) { receivers_.insert(tid); }
 
+  // Whether a thread that was killed has ended by now; if so nothing is left of it to wait for. Any of the engine's threads
+  // may ask, while no other one waits for that thread.
+  static bool collect_end(pid_t tid);
   bool died(pid_t tid) const { return dead_.contains(tid); }
   void forget(pid_t tid);
   // Threads that a SIGSTOP reached while they were held: it was held back, to be sent again on release.
