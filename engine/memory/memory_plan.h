@@ -106,6 +106,7 @@ class MemoryPlan {
   void append_run(parasite::Program& program, std::size_t first, std::size_t end) const;
   void append_one_map(parasite::Program& program, std::size_t i, const MemoryFiles& fds) const;
   void append_lock(parasite::Program& program, std::size_t i) const;
+  static void append_populate(parasite::Program& program, const std::vector<Piece>& pieces);
   void append_guard(parasite::Program& program, const pb::vma_entry& guard) const;
 
   const ImageTask* task_ = nullptr;
