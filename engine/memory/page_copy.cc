@@ -15,6 +15,7 @@
 #include "base/defer.h"
 #include "base/format.h"
 #include "base/pages.h"
+#include "base/parallel.h"
 #include "engine/memory/tmpfs_pages.h"
 #include "kernel/file.h"
 #include "kernel/process.h"
@@ -176,12 +177,18 @@ class ByTask {
         sums_(chunks.size()) {}
 
   Result<std::vector<std::uint64_t>> copy(const Task& task) && {
+    std::vector<std::size_t> engines;
+    for (std::size_t i = 0; i < chunks_.size(); ++i)
+      if (is_engines(chunks_[i])) engines.push_back(i);
+    TRY(by_engine(engines));
+    const std::size_t left = chunks_.size() - engines.size();
+    if (left == 0) return std::move(sums_);
     auto lent = parasite::LentDescriptor::lend(keeper_, held_, task.pidfd.get(), destination_.descriptor());
     if (!lent && lent.error().is_kernel(EMFILE)) return std::move(*this).copy_without();
     if (!lent) return fail(std::move(lent).error());
     // Whatever fails: the helper is gone before the descriptor is.
     const Defer dismissed([&] { helper_.reset(); });
-    if (chunks_.size() >= kWorthAHelper && held_.can_be_helped()) {
+    if (left >= kWorthAHelper && held_.can_be_helped()) {
       // Without one (a limit on processes, say) the leader does all the work.
       auto started = parasite::HelperThread::start(
           keeper_, {held_.area(), held_.spare_slot(), 0, held_.leader().tid(), held_.name(), &held_});
@@ -194,19 +201,28 @@ class ByTask {
   }
 
  private:
+  // What the task cannot read itself, or not in one call.
+  static bool is_engines(const Chunk& chunk) { return !chunk.readable || chunk.pieces.size() > IOV_MAX; }
+
   // Its table of descriptors is full (RLIMIT_NOFILE).
   Result<std::vector<std::uint64_t>> copy_without() && {
-    for (std::size_t i = 0; i < chunks_.size(); ++i) TRY(by_engine(i));
+    std::vector<std::size_t> rest;
+    for (std::size_t i = 0; i < chunks_.size(); ++i)
+      if (!is_engines(chunks_[i])) rest.push_back(i);
+    TRY(by_engine(rest));
     return std::move(sums_);
   }
 
   std::uint64_t end_of(std::size_t count) const { return count == 0 ? 0 : chunks_[count - 1].offset + chunks_[count - 1].bytes; }
 
-  Result<> by_engine(std::size_t index) {
-    const Chunk& chunk = chunks_[index];
-    if (buffer_.size() < chunk.bytes) buffer_.resize(chunk.bytes);
-    sums_[index] = TRY(copy_chunk(memory_, chunk, to_, buffer_));
-    return {};
+  Result<> by_engine(std::span<const std::size_t> indices) {
+    constexpr std::size_t kAtOnce = 8;  // by one thread, so that its buffer is worth having
+    return in_parallel((indices.size() + kAtOnce - 1) / kAtOnce, [&](std::size_t job) -> Result<> {
+      std::vector<std::byte> buffer(images::kPageChunkBytes);
+      for (const std::size_t i : indices.subspan(job * kAtOnce, std::min(kAtOnce, indices.size() - job * kAtOnce)))
+        sums_[i] = TRY(copy_chunk(memory_, chunks_[i], to_, buffer));
+      return {};
+    }, 1);
   }
 
   Result<> share_out(std::array<Job, 2>& jobs, int number) {
@@ -215,8 +231,7 @@ class ByTask {
     for (; next_ < chunks_.size() && jobs[0].program.size_bytes() < room && jobs[1].program.size_bytes() < room; ++next_) {
       const Chunk& chunk = chunks_[next_];
       if (chunk.offset - begin >= destination_.round_bytes()) break;
-      if (!chunk.readable || chunk.pieces.size() > IOV_MAX) TRY(by_engine(next_));
-      else jobs[helper_ ? next_ % 2 : 0].add(next_, chunk, destination_, number);
+      if (!is_engines(chunk)) jobs[helper_ ? next_ % 2 : 0].add(next_, chunk, destination_, number);
     }
     return {};
   }
@@ -235,7 +250,7 @@ class ByTask {
     for (const auto& [index, job] : placed)
       for (const auto& [chunk, hash] : job->hashes) {
         if (ran) sums_[chunk] = static_cast<std::uint64_t>(batch.placed(index).result(hash));
-        else TRY(by_engine(chunk));
+        else TRY(by_engine({&chunk, 1}));
       }
     destination_.has_all_before(end_of(next_));
     held_.area().rewind();
@@ -250,7 +265,6 @@ class ByTask {
   Destination destination_;
   std::vector<std::uint64_t> sums_;
   std::optional<parasite::HelperThread> helper_;
-  std::vector<std::byte> buffer_;
   std::size_t next_ = 0;
 };
 

@@ -15,12 +15,13 @@
 namespace dormouse::engine {
 namespace {
 
-// Those that one thread of several may change; the one of mounts only together with directories of its own.
+// Those that one thread of several may change; the one of mounts only together with directories of its own. (That of cgroups is
+// compared with the root task's, for all threads of all: cgroups/save.h.)
 constexpr struct {
   const char* name;
   std::uint32_t NamespaceIds::*id;
 } kKinds[] = {{"net", &NamespaceIds::net}, {"uts", &NamespaceIds::uts}, {"ipc", &NamespaceIds::ipc},
-              {"cgroup", &NamespaceIds::cgroup}, {"mnt", &NamespaceIds::mnt}};
+              {"mnt", &NamespaceIds::mnt}};
 
 Failure has_own(std::string what, const Thread& thread) {
   return fail(Error::unsupported("it does not share them with its process, and the image format has no place for that")

@@ -1,5 +1,6 @@
 #include "engine/task/task_dump.h"
 
+#include <google/protobuf/arena.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -11,10 +12,10 @@
 
 #include "base/text.h"
 #include "engine/task/attributes.h"
-#include "engine/task/keyrings.h"
 #include "engine/task/audit.h"
 #include "engine/task/call_dispatch.h"
 #include "engine/task/credentials.h"
+#include "engine/task/keyrings.h"
 #include "engine/task/landlock.h"
 #include "engine/task/limits.h"
 #include "engine/task/own_objects.h"
@@ -71,12 +72,15 @@ struct TaskDump::State {
     std::optional<parasite::DataRef> robust_list;  // where it can only be asked for
   };
   struct PerThread {
+    explicit PerThread(google::protobuf::Arena& arena)
+        : core(*google::protobuf::Arena::CreateMessage<pb::core_entry>(&arena)),
+          attributes(*google::protobuf::Arena::CreateMessage<pb::thread_attributes_entry>(&arena)) {}
+    pb::core_entry& core;
+    pb::thread_attributes_entry& attributes;
     pid_t tid = 0, ns_tid = 0;
-    pb::core_entry core;
     proc::Status status;
     std::string label;
     const Questions* questions = nullptr;
-    pb::thread_attributes_entry attributes;
     bool shares_directories = true;  // with its process
   };
 
@@ -84,6 +88,7 @@ struct TaskDump::State {
   const Task& task;
   parasite::HeldProcess& held;
   SeccompTable& filters;
+  google::protobuf::Arena records{};  // dozens of small ones for each of thousands of threads
   std::vector<PerThread> threads{};
   Questions leaders_questions{};
   std::map<std::size_t, Questions> questions{};  // of the other threads, by the number of their groups
@@ -273,7 +278,8 @@ Result<> TaskDump::State::read_traced(parasite::HeldThread& thread, PerThread& t
 
 TaskDump::TaskDump(DumpContext& context, const Task& task, parasite::HeldProcess& held, SeccompTable& filters)
     : state_(new State{context, task, held, filters}) {
-  state_->threads.resize(held.threads().size());
+  state_->threads.reserve(held.threads().size());
+  for (std::size_t i = 0; i < held.threads().size(); ++i) state_->threads.emplace_back(state_->records);
 }
 TaskDump::TaskDump(TaskDump&&) noexcept = default;
 TaskDump::~TaskDump() = default;

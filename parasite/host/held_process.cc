@@ -8,6 +8,7 @@
 
 #include "base/format.h"
 #include "base/parallel.h"
+#include "base/parallel.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/ptrace.h"
@@ -245,10 +246,10 @@ Result<> HeldProcess::begin_entering(GadgetFinder& finder, const Entry& entry) {
   gadgets_ = TRY(finder.find(leader().tid(), entry.proc_dir, entry.maps, is_32_));
   if (!gadgets_.complete())
     log_.debug("{}: no way home without the engine while its area is being mapped", name_);
-  for (std::uint32_t i = 0; i < threads_.size(); ++i) {
-    threads_[i]->slot_ = i;
-    TRY_OR(lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false), std::move(e).during("laying a signal frame"));
-  }
+  for (std::uint32_t i = 0; i < threads_.size(); ++i) threads_[i]->slot_ = i;
+  // Their memory is anybody's who may trace them, unlike their registers.
+  TRY_OR(in_parallel(threads_.size(), [&](std::size_t i) { return lay_frame(*threads_[i], threads_[i]->context_.regs.rsp, false); }),
+         std::move(e).during("laying a signal frame"));
   // They are asked as they come in: to wake them for it would take as long again.
   ask_on_arrival(entry.first);
   return begin_mapping(entry.maps, entry.program_bytes);
