@@ -193,7 +193,7 @@ void HeldProcess::ask_on_arrival(std::span<const Program* const> first) {
   };
   arrival_.leaders = questions(first.empty() ? nullptr : first[0]);
   Program& leaders = arrival_.leaders.program;
-  arrival_.actions = leaders.zeros(sizeof fault_actions_);
+  arrival_.actions = leaders.zeros(sizeof *fault_actions_);
   for (std::uint32_t i = 0; i < kFaultSignals.size(); ++i)
     leaders.call("ask for a signal action", SYS_rt_sigaction,
                  {kFaultSignals[i], 0, arrival_.actions + i * std::uint32_t{sizeof(SignalAction)}, kMaskBytes});
@@ -215,7 +215,7 @@ Result<> HeldProcess::take_stacks_and_actions(std::span<const Program* const> fi
     const DataRef stack = i == 0 ? arrival_.leaders.stack : arrival_.others.at(begun).stack;
     threads_[i]->alternate_stack_ = arrival_.jobs[i].placed().value<stack_t>(stack);
   }
-  fault_actions_ = arrival_.jobs[0].placed().value<decltype(fault_actions_)>(arrival_.actions);
+  fault_actions_ = arrival_.jobs[0].placed().value<std::decay_t<decltype(*fault_actions_)>>(arrival_.actions);
   if (first.empty()) drop_first();
   return {};
 }
@@ -226,11 +226,12 @@ void HeldProcess::drop_first() {
 }
 
 Result<> HeldProcess::mend_actions() {
-  if (!keeper_.any_faulted() || !area_ || !leader().inside_) return {};
+  // Nobody knows what they were if already the first program has failed: then those of other signals are not to be changed.
+  if (!keeper_.any_faulted() || !fault_actions_ || !area_ || !leader().inside_) return {};
   area_->rewind();
   Program program;
   for (std::size_t i = 0; i < kFaultSignals.size(); ++i) {
-    const SignalAction& action = fault_actions_[i];
+    const SignalAction& action = (*fault_actions_)[i];
     if (is_32_)
       program.call32("mend a signal action", kSigaction32,
                      {kFaultSignals[i], program.value(SignalAction32(action)), 0, kMaskBytes});

@@ -204,7 +204,7 @@ class HeldProcess {
   std::uint64_t area_address_ = 0, area_size_ = 0;  // mapped in the task, perhaps not yet here
   std::optional<Area> area_;
   Arrival arrival_;
-  std::array<SignalAction, kFaultSignals.size()> fault_actions_{};
+  std::optional<std::array<SignalAction, kFaultSignals.size()>> fault_actions_;  // nothing: not told yet
   bool withdrawn_ = false, released_ = false, confined_ = false, is_32_ = false;
 };
 
