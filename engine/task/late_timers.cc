@@ -22,6 +22,11 @@ bool is_of(const siginfo_t& info, const pb::posix_timer_entry& timer) {
          static_cast<std::uint32_t>(info.si_signo) == timer.si_signo() && timer.it_sigev_notify() != SIGEV_NONE;
 }
 
+// Those of other processes and threads are negative.
+bool counts_cpu_time(std::uint32_t clock) {
+  return clock == CLOCK_PROCESS_CPUTIME_ID || clock == CLOCK_THREAD_CPUTIME_ID || static_cast<clockid_t>(clock) < 0;
+}
+
 std::optional<siginfo_t> find_waiting(Cores cores, const pb::posix_timer_entry& timer) {
   std::optional<siginfo_t> found;
   const auto look = [&](const pb::signal_queue_entry& queue) {
@@ -49,12 +54,12 @@ Result<std::optional<LateTimer>> lateness(Cores cores, const pb::posix_timer_ent
     // A thread that takes a signal is given its own first, and else one of the process, which the leader queues meanwhile.
     const bool in_doubt = timer.it_sigev_notify() == SIGEV_THREAD_ID && waits_for_process(cores, timer.si_signo());
     if (!repeats(timer) || in_doubt) return std::nullopt;
-    return LateTimer{left, late_since(now, left, timer.overrun()), false};
+    return LateTimer{timer.clock_id(), left, late_since(now, left, timer.overrun()), false};
   }
   const auto waiting = find_waiting(cores, timer);
   // One that does not repeat and has time left was set anew since its signal was sent.
   if (!waiting || repeats(timer) != runs) return std::nullopt;
-  return LateTimer{left, late_since(now, left, static_cast<std::uint32_t>(std::max(waiting->si_overrun, 0))), true};
+  return LateTimer{timer.clock_id(), left, late_since(now, left, static_cast<std::uint32_t>(std::max(waiting->si_overrun, 0))), true};
 }
 
 }  // namespace
@@ -84,7 +89,14 @@ std::int64_t late_since(std::int64_t now, const itimerspec& left, std::uint32_t 
 }
 
 // Timers expire in an interrupt: a sleep of the same thread that begins afterwards ends after it.
-void append_late_start(parasite::Program& program, std::uint32_t id, const itimerspec& timer, std::int64_t since) {
+//
+// One that counts CPU time expires at once if its time has come by the kernel's count, which lags behind clock_gettime() by what
+// threads have run since a tick or a switch (thread_group_start_cputimer()); otherwise it waits for a tick of a process that does
+// nothing. In a millisecond all of its threads have been switched, also those that were still looking out for work.
+void append_late_start(parasite::Program& program, std::uint32_t id, std::uint32_t clock, const itimerspec& timer,
+                       std::int64_t since) {
+  if (counts_cpu_time(clock))
+    program.call("let the time be counted", SYS_nanosleep, {program.value(timespec{0, 1'000'000}), 0});
   const itimerspec start{timer.it_interval, {since / kSecond, since % kSecond}};
   program.call(format("start timer {} late", id), SYS_timer_settime, {id, TIMER_ABSTIME, program.value(start), 0});
   program.call("wait until it has expired", SYS_nanosleep, {program.value(timespec{0, 1}), 0});
@@ -122,7 +134,7 @@ void append_overruns(parasite::Program& program, const pb::task_timers_entry& fr
     if (found == late.end() || found->second.waits) continue;
     const bool of_thread = timer.it_sigev_notify() == SIGEV_THREAD_ID;
     if (of_thread ? static_cast<std::uint32_t>(timer.notify_thread_id()) != thread : !is_leader) continue;
-    append_late_start(program, timer.it_id(), found->second.timer, found->second.since);
+    append_late_start(program, timer.it_id(), found->second.clock, found->second.timer, found->second.since);
     const std::uint32_t signal = timer.si_signo();
     program.call(format("take the signal of timer {}", timer.it_id()), SYS_rt_sigtimedwait,
                  {program.value(std::uint64_t{1} << ((signal - 1) % 64)), 0, program.value(timespec{1, 0}),

@@ -37,13 +37,15 @@ bool repeats(const pb::posix_timer_entry& timer);
 // When a timer in which `left` remains until its next expiry must have begun to wait to have so many overruns by now. In
 // nanoseconds of its clock; that has not run for so long: its beginning.
 std::int64_t late_since(std::int64_t now, const itimerspec& left, std::uint32_t overruns);
-// Starts it so, with the interval of `timer`, and waits until it has expired.
-void append_late_start(parasite::Program& program, std::uint32_t id, const itimerspec& timer, std::int64_t since);
+// Starts it so, with the interval of `timer`, and waits until it has expired. `clock`: the timer's.
+void append_late_start(parasite::Program& program, std::uint32_t id, std::uint32_t clock, const itimerspec& timer,
+                       std::int64_t since);
 
 std::int64_t nanoseconds(const timespec& time);
 
 // --- restoring ----------------------------------------------------------------------------------
 struct LateTimer {
+  std::uint32_t clock = 0;  // clockid_t
   itimerspec timer{};
   std::int64_t since = 0;
   // Its signal takes its place in the queue. Else it has overruns of its last delivery, which only another one can give it:

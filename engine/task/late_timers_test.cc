@@ -110,6 +110,9 @@ TEST(LateTimersTest, ProgramsOfOverrunsAreForWhoGetsTheSignal) {
             "1: nanosleep(data+0x20)  ; wait until it has expired\n"
             "2: rt_sigtimedwait(data+0x30, 0, data+0x38, 8) = 0x28  ; take the signal of timer 0\n");
   EXPECT_EQ(of_seven.op_count(), 3u);
+  parasite::Program of_cpu_time;
+  append_late_start(of_cpu_time, 0, CLOCK_PROCESS_CPUTIME_ID, {}, 1);
+  EXPECT_EQ(of_cpu_time.op_count(), 3u);
   EXPECT_TRUE(of_eight.empty());
 }
 

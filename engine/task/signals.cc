@@ -118,7 +118,7 @@ Result<> append_queue(parasite::Program& program, const pb::signal_queue_entry& 
       return fail(Error::corrupt(format("a queued signal with number {}", info.si_signo)));
     const auto timer = late.find(static_cast<std::uint32_t>(info.si_timerid));
     if (info.si_code == SI_TIMER && timer != late.end() && timer->second.waits) {
-      append_late_start(program, timer->first, timer->second.timer, timer->second.since);
+      append_late_start(program, timer->first, timer->second.clock, timer->second.timer, timer->second.since);
       continue;
     }
     // Cannot wait in a queue: the process was about to be stopped or killed when it was saved.

@@ -48,6 +48,7 @@ class Delivery {
   parasite::DataRef infos_, tid_;
   std::vector<siginfo_t> taken_;
   struct Seen {
+    std::uint32_t clock;
     itimerspec left;
     std::int64_t now;  // on its clock
   };
@@ -102,8 +103,10 @@ Result<> Delivery::take() {
   }
   for (std::size_t i = 0; i < waiting_.timers.size(); ++i)
     if (const auto info = placed_farewell_.value<siginfo_t>(info_at(i)); info.si_signo != 0) taken_.push_back(info);
-  for (const auto& [id, at] : asked)
-    seen_[id] = {placed.value<itimerspec>(at.first), nanoseconds(placed.value<timespec>(at.second))};
+  for (const pb::posix_timer_entry* timer : waiting_.timers) {
+    const auto& [left, now] = asked.at(timer->it_id());
+    seen_[timer->it_id()] = {timer->clock_id(), placed.value<itimerspec>(left), nanoseconds(placed.value<timespec>(now))};
+  }
   return {};
 }
 
@@ -113,8 +116,9 @@ Result<> Delivery::give_back() {
     const auto id = static_cast<std::uint32_t>(taken_[i].si_timerid);
     const auto seen = seen_.find(id);
     if (seen == seen_.end()) continue;
+    const auto& [clock, left, now] = seen->second;
     const auto overruns = static_cast<std::uint32_t>(std::max(taken_[i].si_overrun, 0));
-    append_late_start(program, id, seen->second.left, late_since(seen->second.now, seen->second.left, overruns));
+    append_late_start(program, id, clock, left, late_since(now, left, overruns));
     program.perform(parasite::OpCode::kStore, "", {placed_farewell_.data_address(info_at(i)), 0});
   }
   parasite::Placed placed;
