@@ -75,7 +75,7 @@ class Hand {
   // Reads the chunk that others may have in common with this one.
   Result<> take(const PageSource& source, const Chunk& chunk) {
     first_.resize(chunk.bytes);
-    TRY(read(source, chunk.pieces, first_));
+    TRY(read_pieces(source.memory, chunk.pieces, first_));
     // After the bytes: reading them may have brought pages back from swap.
     pages_ = TRY(pages_of(source.pagemap, chunk));
     sum_ = XXH64(first_.data(), first_.size(), 0);
@@ -85,39 +85,22 @@ class Hand {
     return TRY(pages_of(source.pagemap, chunk)) == pages_;
   }
   Result<std::uint64_t> write_first(const PageSource& source, const Chunk& chunk) const {
-    TRY(write(source, chunk, first_));
+    TRY(write_chunk(chunk, first_, *source.to));
     return sum_;
   }
   Result<std::uint64_t> write_other(const PageSource& source, const Chunk& chunk) {
     const auto pages = TRY(pages_of(source.pagemap, chunk));
     if (std::ranges::equal(pages, pages_, [](const Page& a, const Page& b) { return a.is(b); })) return write_first(source, chunk);
     TRY(assemble(source, chunk, pages));
-    TRY(write(source, chunk, other_));
+    TRY(write_chunk(chunk, other_, *source.to));
     return XXH64(other_.data(), other_.size(), 0);
   }
   // Whatever others have.
   Result<std::uint64_t> write_alone(const PageSource& source, const Chunk& chunk) {
-    other_.resize(chunk.bytes);
-    TRY(read(source, chunk.pieces, other_));
-    TRY(write(source, chunk, other_));
-    return XXH64(other_.data(), other_.size(), 0);
+    return copy_chunk(source.memory, chunk, *source.to, other_);
   }
 
  private:
-  // Not by process_vm_readv(): it pins what it reads, and pinning a page that others have too gives the process one of its own
-  // (gup_must_unshare(), Linux 5.19).
-  static Result<> read(const PageSource& source, std::span<const Piece> pieces, std::span<std::byte> to) {
-    for (const Piece& piece : pieces) {
-      TRY_OR(sys::pread_exactly(source.memory, to.first(piece.bytes), piece.address),
-             std::move(e).object(format("memory at {:#x}", piece.address)));
-      to = to.subspan(piece.bytes);
-    }
-    return {};
-  }
-  static Result<> write(const PageSource& source, const Chunk& chunk, std::span<const std::byte> bytes) {
-    TRY_OR(sys::pwrite_all(source.to->fd.get(), bytes, chunk.offset), on_page_write(std::move(e), *source.to));
-    return {};
-  }
   // Copies what is in the first's chunk too, and reads the rest.
   Result<> assemble(const PageSource& source, const Chunk& chunk, const std::vector<Page>& pages) {
     other_.resize(chunk.bytes);
@@ -129,7 +112,7 @@ class Hand {
         while (i + count < pages.size() && at + count < pages_.size() && pages[i + count].is(pages_[at + count])) ++count;
         std::ranges::copy(std::span(first_).subspan(at * kPage, count * kPage), other_.begin() + static_cast<std::ptrdiff_t>(i * kPage));
       } else {
-        TRY(read(source, {{{pages[i].address, kPage}}}, std::span(other_).subspan(i * kPage, kPage)));
+        TRY(read_pieces(source.memory, {{{pages[i].address, kPage}}}, std::span(other_).subspan(i * kPage, kPage)));
       }
       i += count;
     }

@@ -28,35 +28,37 @@ Error on_page_write(Error error, const images::PageFile& to) {
   return std::move(error).object(to.name).remedy("is there enough room for the images?");
 }
 
-namespace {
-
-Result<std::uint64_t> copy_chunk(int source, const Chunk& chunk, const images::PageFile& to,
-                                 std::vector<std::byte>& buffer) {
-  std::size_t filled = 0;
-  for (const Piece& piece : chunk.pieces) {
-    TRY_OR(sys::pread_exactly(source, {buffer.data() + filled, piece.bytes}, piece.address),
+Result<> read_pieces(int memory, std::span<const Piece> pieces, std::span<std::byte> to) {
+  for (const Piece& piece : pieces) {
+    TRY_OR(sys::pread_exactly(memory, to.first(piece.bytes), piece.address),
            std::move(e).object(format("memory at {:#x}", piece.address)));
-    filled += piece.bytes;
+    to = to.subspan(piece.bytes);
   }
-  TRY_OR(sys::pwrite_all(to.fd.get(), {buffer.data(), filled}, chunk.offset), on_page_write(std::move(e), to));
-  return XXH64(buffer.data(), filled, 0);
+  return {};
 }
 
-}  // namespace
+Result<> write_chunk(const Chunk& chunk, std::span<const std::byte> bytes, const images::PageFile& to) {
+  TRY_OR(sys::pwrite_all(to.fd.get(), bytes, chunk.offset), on_page_write(std::move(e), to));
+  return {};
+}
+
+Result<std::uint64_t> copy_chunk(int memory, const Chunk& chunk, const images::PageFile& to, std::vector<std::byte>& buffer) {
+  if (buffer.size() < chunk.bytes) buffer.resize(chunk.bytes);
+  const auto bytes = std::span(buffer).first(chunk.bytes);
+  TRY(read_pieces(memory, chunk.pieces, bytes));
+  TRY(write_chunk(chunk, bytes, to));
+  return XXH64(bytes.data(), bytes.size(), 0);
+}
 
 Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<PageRun>& runs,
                                                   const images::PageFile& to) {
   std::vector<std::uint64_t> sums;
   std::vector<std::byte> buffer;
-  for (const Chunk& chunk : cut_into_chunks(runs)) {
-    if (buffer.size() < chunk.bytes) buffer.resize(chunk.bytes);
-    sums.push_back(TRY(copy_chunk(source, chunk, to, buffer)));
-  }
+  for (const Chunk& chunk : cut_into_chunks(runs)) sums.push_back(TRY(copy_chunk(source, chunk, to, buffer)));
   return sums;
 }
 
 namespace {
-
 
 // Fills the page file a chunk at a time.
 class Behind {
@@ -80,7 +82,7 @@ class Behind {
 
  private:
   std::span<std::byte> free() { return std::span(buffer_).subspan(filled_); }
-  // Not by process_vm_readv(): see common_pages.cc.
+  // Not by process_vm_readv(): see read_pieces().
   std::uint64_t read(std::uint64_t at, std::uint64_t bytes) {
     const auto got = sys::pread(memory_, free().first(bytes), at);
     gone_ = got && *got == 0;  // the address space, with all who used it; a single page is EIO

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/error.h"
@@ -12,6 +13,14 @@ namespace dormouse::engine {
 
 // Tells where writing failed.
 Error on_page_write(Error error, const images::PageFile& to);
+
+// The bytes of pages, one piece after the other. `memory`: /proc/PID/mem, which also reads what nobody else can. Not
+// process_vm_readv(): it pins what it reads, and pinning a page that others have too gives the process one of its own
+// (gup_must_unshare(), Linux 5.19).
+[[nodiscard]] Result<> read_pieces(int memory, std::span<const Piece> pieces, std::span<std::byte> to);
+[[nodiscard]] Result<> write_chunk(const Chunk& chunk, std::span<const std::byte> bytes, const images::PageFile& to);
+// Both; the answer is the chunk's checksum. `buffer` grows as needed.
+Result<std::uint64_t> copy_chunk(int memory, const Chunk& chunk, const images::PageFile& to, std::vector<std::byte>& buffer);
 
 // The engine reads `source` (for example /proc/PID/mem) at the runs' addresses, a chunk at a time.
 Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<PageRun>& runs,
