@@ -119,7 +119,8 @@ Result<std::uint32_t> SavedCgroups::set_of(const proc::ProcDir& task, Membership
     namespace_ = space;
     TRY_OR(learn_namespace(task, text), told(std::move(e)));
   } else if (space != namespace_) {
-    return fail(told(Error::unsupported("it has another cgroup namespace than the root task")));
+    return fail(told(Error::unsupported("it has another cgroup namespace than the root task"))
+                    .object("cgroup namespace").remedy("not supported: let it share the root task's"));
   }
   if (const auto known = by_text_.find(text); known != by_text_.end()) return known->second;
 

@@ -102,6 +102,10 @@ def test_thread_with_own_namespace(scratch):
     return _unsupported(scratch, "thread_with_own_namespace", ("uts namespaces of thread ", "does not share them"))
 
 
+def test_thread_with_own_cgroup_namespace(scratch):
+    return _unsupported(scratch, "thread_with_own_cgroup_namespace", ("another cgroup namespace", "let it share"))
+
+
 def test_no_room(scratch):
     return _unsupported(scratch, "no_room", ("room for ", "bytes", "RLIMIT_AS"))
 
