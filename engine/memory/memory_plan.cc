@@ -156,13 +156,8 @@ bool MemoryPlan::writable_for_filling(std::size_t i) const {
   return has_pages_[i] && ((inherited ? sources_[i].protection : vma(i).prot()) & kBoth) != kBoth;
 }
 
-// Memory that is to be written for a while only is executable meanwhile, so that the kernel does not merge it with what
-// stands next to it and is writable for good: it would have to be split again.
 std::uint32_t MemoryPlan::protection_for_filling(std::size_t i) const {
-  const pb::vma_entry& v = vma(i);
-  if (!has_pages_[i]) return v.prot();
-  const bool executable = writable_for_filling(i) && !is_file_mapping(v);
-  return v.prot() | PROT_READ | PROT_WRITE | (executable ? PROT_EXEC : 0);
+  return has_pages_[i] ? vma(i).prot() | PROT_READ | PROT_WRITE : vma(i).prot();
 }
 
 bool MemoryPlan::is_kept(std::uint64_t address) const {

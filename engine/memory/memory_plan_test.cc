@@ -71,10 +71,18 @@ TEST(MemoryPlan, InheritedMemoryIsMadeWritableIfTheChildHasItOtherwise) {
   EXPECT_EQ(count(steps.seal, "protect 10000-20000"), 1u) << steps.seal;
 }
 
-TEST(MemoryPlan, WhatIsReadOnlyIsNotMergedWithItsWritableNeighbours) {
-  const auto steps = steps_of(task_with(PROT_READ, 0x10000));
-  const std::string all = std::to_string(PROT_READ | PROT_WRITE | PROT_EXEC);
-  EXPECT_EQ(count(steps.map, "mmap(0x10000, 0x10000, " + all + ","), 1u) << steps.map;
+TEST(MemoryPlan, WhatIsReadOnlyIsPartedFromItsWritableNeighboursWhenBothAreFilled) {
+  ImageTask task = task_with(PROT_READ, 0x10000);
+  pb::vma_entry& writable = *task.mm->add_vmas();
+  writable = task.mm->vmas(0);
+  writable.set_start(0x20000);
+  writable.set_end(0x21000);
+  writable.set_prot(PROT_READ | PROT_WRITE);
+  const auto steps = steps_of(task);
+  EXPECT_EQ(count(steps.map, "mmap(0x10000, 0x11000, 3,"), 1u) << steps.map;
+  EXPECT_EQ(count(steps.map, "mprotect("), 0u) << steps.map;
+  EXPECT_EQ(count(steps.seal, "mprotect(0x10000, 0x10000, 1)"), 1u) << steps.seal;
+  EXPECT_EQ(count(steps.seal, "mprotect("), 1u) << steps.seal;
 }
 
 TEST(MemoryPlan, MemoryThatDiffersInItsProtectionOnlyIsMappedAtOnceAndCut) {

@@ -130,7 +130,8 @@ std::size_t MemoryPlan::end_of_run(std::size_t i, std::size_t last) const {
   return end;
 }
 
-// Splitting a mapping that has no pages yet is cheaper than making two: 2.3 µs to cut a piece out, 1.7 µs to make each (6.18).
+// What differs in its protection only when it is filled is parted then: 10,000 mappings of a page each are filled and parted in
+// 30 ms, against 36 ms when they are parted first, as the pages of one mapping share what the kernel keeps for them (6.18).
 void MemoryPlan::append_run(parasite::Program& program, std::size_t first, std::size_t end) const {
   const std::uint64_t from = vma(first).start(), to = vma(end - 1).end();
   const std::uint32_t protection = protection_for_filling(first);
