@@ -25,6 +25,12 @@ inline constexpr std::uint64_t kCloneClearSighand = 0x1'0000'0000;
 inline constexpr std::uint64_t kCloneIntoCgroup = 0x2'0000'0000;
 inline constexpr std::uint64_t kCloneNewTime = 0x80;
 
+// ioprio_set(), ioprio_get(). The header is no C++ since Debian's kernel 6.1.192: a parameter is called `class`.
+inline constexpr int kIoPriorityOfProcess = 1;  // IOPRIO_WHO_PROCESS: one thread
+enum class IoPriorityClass : std::uint32_t { kNone = 0, kRealTime = 1, kBestEffort = 2, kIdle = 3 };
+constexpr std::uint32_t io_priority(IoPriorityClass of, std::uint32_t level) { return static_cast<std::uint32_t>(of) << 13 | level; }
+constexpr IoPriorityClass class_of_io_priority(std::uint32_t value) { return static_cast<IoPriorityClass>(value >> 13 & 7); }
+
 // PTRACE_GET_RSEQ_CONFIGURATION, Linux 5.13.
 struct RseqConfiguration {
   std::uint64_t pointer = 0;

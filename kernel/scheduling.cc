@@ -1,6 +1,5 @@
 #include "kernel/scheduling.h"
 
-#include <linux/ioprio.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -69,7 +68,7 @@ Result<int> nice_of(pid_t tid) {
 }
 
 Result<std::uint32_t> ioprio_get(pid_t tid) {
-  const long priority = TRY(value("ioprio_get", [&] { return ::syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, tid); }));
+  const long priority = TRY(value("ioprio_get", [&] { return ::syscall(SYS_ioprio_get, abi::kIoPriorityOfProcess, tid); }));
   return static_cast<std::uint32_t>(priority);
 }
 

@@ -33,7 +33,7 @@ bool covers(const CpuSet& set, const CpuSet& wanted);
 // The nice value, which sched_getattr() tells of ordinary threads only; others have one, too.
 Result<int> nice_of(pid_t tid);
 
-// IOPRIO_PRIO_VALUE of a thread; class IOPRIO_CLASS_NONE: it has none of its own.
+// abi::io_priority() of a thread; class kNone: it has none of its own.
 Result<std::uint32_t> ioprio_get(pid_t tid);
 
 }  // namespace dormouse::sys

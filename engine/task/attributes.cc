@@ -1,7 +1,6 @@
 #include "engine/task/attributes.h"
 
 #include <fcntl.h>
-#include <linux/ioprio.h>
 #include <linux/sched.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -32,7 +31,7 @@ constexpr std::uint64_t kFlagsOfDeadlines = SCHED_FLAG_RESET_ON_FORK | SCHED_FLA
 constexpr std::uint32_t kSpeculations = 3;
 constexpr std::string_view kSpeculationNames[] = {"store bypass", "indirect branches", "L1D flush"};
 
-bool has_io_priority(std::uint32_t value) { return IOPRIO_PRIO_CLASS(value) != IOPRIO_CLASS_NONE; }
+bool has_io_priority(std::uint32_t value) { return abi::class_of_io_priority(value) != abi::IoPriorityClass::kNone; }
 
 // Only what the thread may choose is worth keeping; the rest depends on the processor.
 void save_speculation(std::uint32_t which, std::int64_t state, pb::thread_attributes_entry& to) {
@@ -220,7 +219,7 @@ Result<> append_thread_attributes(parasite::Program& program, const pb::thread_a
   // A thread with a deadline may run everywhere, or its time could not be promised.
   if (from.cpus() != own.cpus() && !from.has_deadline()) append_cpus(program, from.cpus());
   if (from.io_priority() != own.io_priority())
-    program.call("priority for input and output", SYS_ioprio_set, {IOPRIO_WHO_PROCESS, 0, from.io_priority()});
+    program.call("priority for input and output", SYS_ioprio_set, {abi::kIoPriorityOfProcess, 0, from.io_priority()});
   append_thread_policy(program, from, own);
   if (from.has_timer_slack_ns() && from.timer_slack_ns() != own.timer_slack_ns())
     append(program, "timer slack", PR_SET_TIMERSLACK, from.timer_slack_ns());

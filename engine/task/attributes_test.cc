@@ -1,7 +1,6 @@
 #include "engine/task/attributes.h"
 
 #include <gtest/gtest.h>
-#include <linux/ioprio.h>
 
 #include "engine/task/audit.h"
 #include "images/schema/attributes.pb.h"
@@ -33,7 +32,7 @@ TEST(Attributes, WhatTheEngineHasTooIsNotTouched) {
 TEST(Attributes, WhatDiffersIsSet) {
   pb::thread_attributes_entry wanted, own;
   wanted.set_cpus("\x02");
-  wanted.set_io_priority(IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7));
+  wanted.set_io_priority(abi::io_priority(abi::IoPriorityClass::kBestEffort, 7));
   wanted.set_timer_slack_ns(1);
   wanted.set_mce_kill(1);
   wanted.set_tsc(2);
@@ -51,7 +50,7 @@ TEST(Attributes, WhatDiffersIsSet) {
 
 TEST(Attributes, ABoundEngineSetsFreeThreadsFree) {
   pb::thread_attributes_entry wanted, own;
-  own.set_cpus("\x01"), own.set_io_priority(IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+  own.set_cpus("\x01"), own.set_io_priority(abi::io_priority(abi::IoPriorityClass::kIdle, 0));
   Program program;
   ASSERT_TRUE(append_thread_attributes(program, wanted, own));
   EXPECT_EQ(program.print(),

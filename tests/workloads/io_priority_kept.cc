@@ -1,11 +1,14 @@
-#include <linux/ioprio.h>
 #include <sys/syscall.h>
 
 #include "tests/workloads/workload.h"
 
+namespace {
+constexpr int kOfProcess = 1;                 // IOPRIO_WHO_PROCESS; linux/ioprio.h is not C++ everywhere
+constexpr long kBestEffort7 = 2 << 13 | 7;    // IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7)
+}  // namespace
+
 WORKLOAD("the priority for input and output stays") {
-  const long wanted = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7);
-  MUST(syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, wanted));
+  MUST(syscall(SYS_ioprio_set, kOfProcess, 0, kBestEffort7));
   workload::checkpoint_here();
-  CHECK_EQ(syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0), wanted);
+  CHECK_EQ(syscall(SYS_ioprio_get, kOfProcess, 0), kBestEffort7);
 }
