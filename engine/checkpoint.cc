@@ -274,7 +274,8 @@ Result<> Checkpoint::save_memory() {
     if (!subject.task.owns_vm) continue;
     if (again && TRY(tracking_->needs_descriptor(subject.task)))
       TRY(tracking_->make_descriptor(subject.task, *keeper_, subject.held));
-    memories.push_back({subject.task, subject.dir, subject.space, subject.held, subjects_->restartable_areas(subject.task)});
+    memories.push_back({subject.task, subject.dir, subject.space, subject.held, subjects_->restartable_areas(subject.task),
+                        subject.space.take_early()});
   }
   TRY(pages.save(*keeper_, memories));
   for (const PagesDump::Memory& memory : memories) {

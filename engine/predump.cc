@@ -134,7 +134,7 @@ Result<> PreDump::describe() {
     if (!stopped_->held[i]) continue;
     TRY(tracking_->follow_calls(task, *stopped_->held[i]));
     if (!task.owns_vm) continue;
-    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i], features_));
+    auto space = TRY(AddressSpace::read(*context_, task, *stopped_->dirs[i], features_, AddressSpace::Content::kLater));
     space.report(unsaved_);
     subjects_.push_back({task, *stopped_->dirs[i], *stopped_->held[i], std::move(space), {}, {}});
   }

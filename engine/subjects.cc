@@ -35,12 +35,14 @@ Result<> Subjects::read(StoppedTree& stopped, const sys::Features& features, Sec
     subjects_.push_back({task, *stopped.dirs[i], held, {}, TaskDump(context_, task, held, filters)});
   }
   const std::vector<Part> work = parts();
+  // Of several, one's reading leaves time for another's; and they may have pages in common.
+  const auto content = subjects_.size() == 1 ? AddressSpace::Content::kWhileReading : AddressSpace::Content::kLater;
   std::vector<Result<>> read(work.size());
   memberships_.resize(work.size());
   TRY(in_parallel(work.size(), [&](std::size_t i) -> Result<> {
     auto& [subject, thread] = work[i];
     if (thread) read[i] = read_thread(*subject, *thread, memberships_[i]);
-    else subject->space = TRY(AddressSpace::read(context_, subject->task, subject->dir, features));
+    else subject->space = TRY(AddressSpace::read(context_, subject->task, subject->dir, features, content));
     return {};
   }, kWorthAThread));
   // Every process's failures, but only the first of each.

@@ -12,6 +12,7 @@
 #include "engine/ipc/aio_ring.h"
 #include "engine/memory/memory_attributes.h"
 #include "engine/memory/page_tracking.h"
+#include "engine/memory/pages_dump.h"
 #include "engine/memory/protection_keys.h"
 #include "engine/memory/shared_pages.h"
 #include "engine/memory/vma_kind.h"
@@ -50,34 +51,75 @@ proc::Vma unprotected(proc::Vma vma) {
 
 }  // namespace
 
+// What is done while the kernel writes smaps.
+class AddressSpace::Reading {
+ public:
+  Reading(AddressSpace& space, const DumpContext& context, const Task& task, const proc::ProcDir& dir, const sys::Features& features,
+          Content content)
+      : space_(space), context_(context), task_(task), dir_(dir), features_(features), may_copy_(content == Content::kWhileReading) {}
+
+  Result<std::vector<proc::Vma>> read() {
+    auto maps = dir_.smaps({.meanwhile = [&] { found_ = space_.find_pages(context_, dir_, features_); },
+                            .each = [&](const proc::Vma& vma) { if (described_) described_ = space_.describe(context_, task_, vma); },
+                            .idle = [&] { return copy_some(); }});
+    TRY(std::move(found_));
+    TRY(std::move(described_));
+    return maps;
+  }
+
+ private:
+  // The last one may still grow (continues_vvar()).
+  bool copy_some() {
+    if (!may_copy_ || (!space_.early_ && !begin())) return may_copy_ = false;
+    for (; added_ + 1 < space_.vmas_.size(); ++added_) space_.early_->add(space_.vmas_[added_]);
+    return space_.early_->copy_one();
+  }
+  bool begin() {
+    if (!space_.content_) return false;
+    auto memory = dir_.open_at("mem", O_RDONLY);
+    auto file = memory ? context_.out.create_pages(PagesDump::kFirstNumber) : fail(memory.error());
+    if (file) space_.early_.emplace(std::move(*file), std::move(*memory), *space_.content_);
+    return file.has_value();
+  }
+
+  AddressSpace& space_;
+  const DumpContext& context_;
+  const Task& task_;
+  const proc::ProcDir& dir_;
+  const sys::Features& features_;
+  bool may_copy_;
+  std::size_t added_ = 0;  // of vmas_
+  Result<> found_, described_;
+};
+
 Result<AddressSpace> AddressSpace::read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
-                                        const sys::Features& features) {
+                                        const sys::Features& features, Content content) {
   AddressSpace space;
-  Result<> scanned;
-  space.maps_ = TRY_OR(dir.smaps([&] { scanned = space.find_pages(context, dir, features); }), std::move(e).owner(task.name()));
-  TRY_OR(std::move(scanned), std::move(e).owner(task.name()));
+  Reading reading(space, context, task, dir, features, content);
+  space.maps_ = TRY_OR(reading.read(), std::move(e).owner(task.name()));
   fill_layout(space.image_, TRY_OR(dir.stat(), std::move(e).owner(task.name())),
               TRY_OR(dir.auxv(), std::move(e).owner(task.name())));
-  space.vmas_.reserve(space.maps_.size() + space.guards_.size());
-  for (const proc::Vma& vma : space.maps_) {
-    if (is_uprobes(vma) && context.options.allow_uprobes) {
-      space.probed_ = true;
-      continue;
-    }
-    const bool ours = vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task));
-    Result<pb::vma_entry> entry = ours ? describe_vma(unprotected(vma), context.memory_mounts) : describe_vma(vma, context.memory_mounts);
-    if (!entry) {
-      space.refused_.push_back(std::move(entry).error().owner(task.name()));
-      continue;
-    }
-    if (continues_vvar(space.vmas_, *entry))
-      space.vmas_.back().set_end(entry->end());
-    else
-      space.vmas_.push_back(std::move(*entry));
-  }
   note_sealed(space.maps_, space.attributes_);
   for (const abi::PageRegion& region : space.guards_) space.vmas_.push_back(describe_guard(region.start, region.end));
   return space;
+}
+
+Result<> AddressSpace::describe(const DumpContext& context, const Task& task, const proc::Vma& vma) {
+  if (is_uprobes(vma) && context.options.allow_uprobes) {
+    probed_ = true;
+    return {};
+  }
+  const bool ours = vma.flags.has(proc::VmFlag::kUffdWriteProtect) && context.tracking && TRY(context.tracking->is_ours(task));
+  Result<pb::vma_entry> entry = ours ? describe_vma(unprotected(vma), context.memory_mounts) : describe_vma(vma, context.memory_mounts);
+  if (!entry) refused_.push_back(std::move(entry).error().owner(task.name()));
+  else if (continues_vvar(vmas_, *entry)) vmas_.back().set_end(entry->end());
+  else vmas_.push_back(std::move(*entry));
+  return {};
+}
+
+std::optional<EarlyPages::Copied> AddressSpace::take_early() {
+  if (!early_) return std::nullopt;
+  return std::move(*std::exchange(early_, std::nullopt)).take();
 }
 
 void AddressSpace::report(Blockers& blockers) {

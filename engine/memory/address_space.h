@@ -9,6 +9,7 @@
 
 #include "engine/dump_context.h"
 #include "engine/files/files_dump.h"
+#include "engine/memory/early_pages.h"
 #include "engine/memory/memory_policy.h"
 #include "images/schema/attributes.pb.h"
 #include "images/schema/memory.pb.h"
@@ -23,8 +24,10 @@ class AddressSpace {
  public:
   // From /proc, with the task stopped and before it enters the interpreter (whose area is not the task's).
   // Several threads of the engine may do so, each for another task.
+  // `content`: whether pages may be copied on the way, as they are now.
+  enum class Content { kLater, kWhileReading };
   static Result<AddressSpace> read(const DumpContext& context, const Task& task, const proc::ProcDir& dir,
-                                   const sys::Features& features);
+                                   const sys::Features& features, Content content);
   // Whether a uprobe has been in it, which options allow (allow_uprobes).
   bool probed() const { return probed_; }
   // Mappings that cannot be saved.
@@ -33,6 +36,8 @@ class AddressSpace {
   std::span<const proc::Vma> maps() const { return maps_; }
   // Which private pages have content, where that is known already: a dump that is part of no series has no reason to wait.
   const std::optional<std::vector<abi::PageRegion>>& content() const { return content_; }
+  // What was copied, once; nothing where it was not worth it.
+  std::optional<EarlyPages::Copied> take_early();
   const pb::mm_entry& image() const { return image_; }
   // For [vvar] and its neighbours being one record, and refused mappings and [uprobes] being none, these are fewer.
   std::span<const pb::vma_entry> vmas() const { return vmas_; }
@@ -53,11 +58,14 @@ class AddressSpace {
 
  private:
   [[nodiscard]] Result<> save_file(pb::vma_entry& vma, const Task& task, FilesDump& files) const;
+  class Reading;
+  [[nodiscard]] Result<> describe(const DumpContext& context, const Task& task, const proc::Vma& vma);
   [[nodiscard]] Result<> find_pages(const DumpContext& context, const proc::ProcDir& dir, const sys::Features& features);
 
   std::vector<proc::Vma> maps_;
   std::vector<abi::PageRegion> guards_;
   std::optional<std::vector<abi::PageRegion>> content_;
+  std::optional<EarlyPages> early_;
   std::vector<pb::vma_entry> vmas_;
   pb::mm_entry image_;
   pb::memory_attributes_entry attributes_;

@@ -22,6 +22,15 @@ void set_apart(std::vector<PageRun>& runs, const std::vector<std::uint64_t>& add
   }
 }
 
+std::vector<Piece> joined(const std::vector<Piece>& pieces) {
+  std::vector<Piece> all;
+  for (const Piece& piece : pieces) {
+    if (!all.empty() && all.back().address + all.back().bytes == piece.address) all.back().bytes += piece.bytes;
+    else all.push_back(piece);
+  }
+  return all;
+}
+
 std::vector<Chunk> cut_into_chunks(const std::vector<PageRun>& runs) {
   std::vector<PageRun> placed;
   std::uint64_t offset = 0;

@@ -42,6 +42,9 @@ struct Chunk {
 // any time must be read once, and what was read be written and summed up.
 void set_apart(std::vector<PageRun>& runs, const std::vector<std::uint64_t>& addresses);
 
+// As few as there can be.
+std::vector<Piece> joined(const std::vector<Piece>& pieces);
+
 // Of pages that stand one after the other in one file. Adjoining runs are one piece: their mappings may be many.
 std::vector<Chunk> cut_into_chunks(const std::vector<PageRun>& runs);
 // Of pages that are where each run says. A chunk is bytes that stand together.

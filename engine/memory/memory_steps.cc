@@ -35,18 +35,6 @@ std::string label(std::string_view what, std::uint64_t start, std::uint64_t end)
   return text.append(what).append(" ").append(range.data(), at);
 }
 
-bool continues(const Piece& piece, const Piece& next) { return piece.address + piece.bytes == next.address; }
-
-// As few as there can be.
-std::vector<Piece> joined(const std::vector<Piece>& pieces) {
-  std::vector<Piece> all;
-  for (const Piece& piece : pieces) {
-    if (!all.empty() && continues(all.back(), piece)) all.back().bytes += piece.bytes;
-    else all.push_back(piece);
-  }
-  return all;
-}
-
 // What a single mmap() may make of it and its neighbours: nothing that acts at once, or on a mapping as a whole.
 bool is_plain_anonymous(const pb::vma_entry& vma) {
   constexpr std::uint32_t kPlain = MAP_PRIVATE | MAP_ANONYMOUS;

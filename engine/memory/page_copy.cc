@@ -50,12 +50,10 @@ Result<std::uint64_t> copy_chunk(int memory, const Chunk& chunk, const images::P
   return XXH64(bytes.data(), bytes.size(), 0);
 }
 
-Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<PageRun>& runs,
-                                                  const images::PageFile& to) {
-  std::vector<std::uint64_t> sums;
+Result<> copy_by_engine(int source, std::span<const Chunk> chunks, const images::PageFile& to, std::vector<std::uint64_t>& sums) {
   std::vector<std::byte> buffer;
-  for (const Chunk& chunk : cut_into_chunks(runs)) sums.push_back(TRY(copy_chunk(source, chunk, to, buffer)));
-  return sums;
+  for (const Chunk& chunk : chunks.subspan(sums.size())) sums.push_back(TRY(copy_chunk(source, chunk, to, buffer)));
+  return {};
 }
 
 namespace {
@@ -173,20 +171,22 @@ constexpr std::size_t kWorthAHelper = (16 << 20) / images::kPageChunkBytes;  // 
 // Chunk after chunk, as many in one round as the area has room for.
 class ByTask {
  public:
-  ByTask(parasite::Keeper& keeper, parasite::HeldProcess& held, int memory, const std::vector<Chunk>& chunks,
-         const images::PageFile& to)
+  ByTask(parasite::Keeper& keeper, parasite::HeldProcess& held, int memory, std::span<const Chunk> chunks,
+         const images::PageFile& to, std::vector<std::uint64_t>& sums)
       : keeper_(keeper), held_(held), memory_(memory), chunks_(chunks), to_(to), destination_(to, end_of(chunks.size())),
-        sums_(chunks.size()) {}
+        sums_(sums), next_(sums.size()) {
+    sums_.resize(chunks.size());
+  }
 
-  Result<std::vector<std::uint64_t>> copy(const Task& task) && {
+  Result<> copy(const Task& task) {
     std::vector<std::size_t> engines;
-    for (std::size_t i = 0; i < chunks_.size(); ++i)
+    for (std::size_t i = next_; i < chunks_.size(); ++i)
       if (is_engines(chunks_[i])) engines.push_back(i);
     TRY(by_engine(engines));
-    const std::size_t left = chunks_.size() - engines.size();
-    if (left == 0) return std::move(sums_);
+    const std::size_t left = chunks_.size() - next_ - engines.size();
+    if (left == 0) return {};
     auto lent = parasite::LentDescriptor::lend(keeper_, held_, task.pidfd.get(), destination_.descriptor());
-    if (!lent && lent.error().is_kernel(EMFILE)) return std::move(*this).copy_without();
+    if (!lent && lent.error().is_kernel(EMFILE)) return copy_without();
     if (!lent) return fail(std::move(lent).error());
     // Whatever fails: the helper is gone before the descriptor is.
     const Defer dismissed([&] { helper_.reset(); });
@@ -198,8 +198,7 @@ class ByTask {
     }
     while (next_ < chunks_.size()) TRY(round(lent->number()));
     if (helper_) TRY(helper_->dismiss());
-    TRY(lent->take_back());
-    return std::move(sums_);
+    return lent->take_back();
   }
 
  private:
@@ -207,12 +206,11 @@ class ByTask {
   static bool is_engines(const Chunk& chunk) { return !chunk.readable || chunk.pieces.size() > IOV_MAX; }
 
   // Its table of descriptors is full (RLIMIT_NOFILE).
-  Result<std::vector<std::uint64_t>> copy_without() && {
+  Result<> copy_without() {
     std::vector<std::size_t> rest;
-    for (std::size_t i = 0; i < chunks_.size(); ++i)
+    for (std::size_t i = next_; i < chunks_.size(); ++i)
       if (!is_engines(chunks_[i])) rest.push_back(i);
-    TRY(by_engine(rest));
-    return std::move(sums_);
+    return by_engine(rest);
   }
 
   std::uint64_t end_of(std::size_t count) const { return count == 0 ? 0 : chunks_[count - 1].offset + chunks_[count - 1].bytes; }
@@ -262,21 +260,19 @@ class ByTask {
   parasite::Keeper& keeper_;
   parasite::HeldProcess& held_;
   int memory_;
-  const std::vector<Chunk>& chunks_;
+  std::span<const Chunk> chunks_;
   const images::PageFile& to_;
   Destination destination_;
-  std::vector<std::uint64_t> sums_;
+  std::vector<std::uint64_t>& sums_;
   std::optional<parasite::HelperThread> helper_;
-  std::size_t next_ = 0;
+  std::size_t next_;
 };
 
 }  // namespace
 
-Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held,
-                                                const Task& task, int memory, const std::vector<PageRun>& runs,
-                                                const images::PageFile& to) {
-  const std::vector<Chunk> chunks = cut_into_chunks(runs);
-  return ByTask(keeper, held, memory, chunks, to).copy(task);
+Result<> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held, const Task& task, int memory,
+                      std::span<const Chunk> chunks, const images::PageFile& to, std::vector<std::uint64_t>& sums) {
+  return ByTask(keeper, held, memory, chunks, to, sums).copy(task);
 }
 
 }  // namespace dormouse::engine

@@ -22,16 +22,14 @@ Error on_page_write(Error error, const images::PageFile& to);
 // Both; the answer is the chunk's checksum. `buffer` grows as needed.
 Result<std::uint64_t> copy_chunk(int memory, const Chunk& chunk, const images::PageFile& to, std::vector<std::byte>& buffer);
 
-// The engine reads `source` (for example /proc/PID/mem) at the runs' addresses, a chunk at a time.
-Result<std::vector<std::uint64_t>> copy_by_engine(int source, const std::vector<PageRun>& runs,
-                                                  const images::PageFile& to);
-
+// `sums`: of the chunks that are in the file already, its beginning; those of the others are appended.
+// The engine reads `source` (for example /proc/PID/mem), a chunk at a time.
+[[nodiscard]] Result<> copy_by_engine(int source, std::span<const Chunk> chunks, const images::PageFile& to,
+                                      std::vector<std::uint64_t>& sums);
 // The held task writes its own pages, without a detour through the engine. Runs that it cannot read
 // itself (PROT_NONE) are read by the engine from `memory`, its /proc/PID/mem.
-Result<std::vector<std::uint64_t>> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held,
-                                                const Task& task, int memory,
-                                                const std::vector<PageRun>& runs,
-                                                const images::PageFile& to);
+[[nodiscard]] Result<> copy_by_task(parasite::Keeper& keeper, parasite::HeldProcess& held, const Task& task, int memory,
+                                    std::span<const Chunk> chunks, const images::PageFile& to, std::vector<std::uint64_t>& sums);
 
 struct CopiedPages {
   std::vector<PageRun> runs;  // those that could be had

@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "engine/memory/common_pages.h"
 #include "engine/memory/page_copy.h"
+#include "engine/memory/page_runs.h"
 #include "engine/memory/vma_kind.h"
 #include "kernel/file.h"
 #include "kernel/pagemap.h"
@@ -30,39 +31,16 @@ std::uint64_t bytes_in(const std::vector<PageRun>& runs) {
   return bytes;
 }
 
-std::uint32_t page_flags_of(const pb::vma_entry& vma) {
-  const bool plain = (vma.status() & vma_status::kAnonPrivate) && !(vma.status() & vma_status::kVdso) &&
-                     !(vma.flags() & (MAP_LOCKED | MAP_HUGETLB));
-  return plain ? kPresent | kLazy : kPresent;
-}
-
 std::vector<PageRun> to_be_written(std::vector<PageRun> runs) {
   std::erase_if(runs, [](const PageRun& run) { return run.flags & kInParent; });
   return runs;
 }
 
-// Cuts `regions` at the mappings' borders and leaves out what is not private memory. Pages that were not written
-// since the parent images are left to those as far as they have them.
 std::vector<PageRun> assign(const std::vector<abi::PageRegion>& regions, std::span<const pb::vma_entry> vmas,
                             std::span<const PageRange> covered) {
+  RunFinder finder(regions, covered);
   std::vector<PageRun> runs;
-  auto region = regions.begin();
-  for (const pb::vma_entry& vma : vmas) {
-    if (!has_private_pages(vma)) continue;
-    const bool readable = vma.prot() & PROT_READ;
-    // The code the kernel gave the task is saved whole: another kernel's may differ.
-    // A ring is short, and the kernel writes into it without leaving a trace.
-    if (vma.status() & (vma_status::kVdso | vma_status::kAioRing)) {
-      runs.push_back({vma.start(), vma.end(), page_flags_of(vma), readable});
-      continue;
-    }
-    while (region != regions.end() && region->end <= vma.start()) ++region;
-    for (auto at = region; at != regions.end() && at->start < vma.end(); ++at) {
-      const PageRun run{std::max<std::uint64_t>(at->start, vma.start()), std::min<std::uint64_t>(at->end, vma.end()),
-                        page_flags_of(vma), readable};
-      append_uncovered(run, at->categories & abi::kPageIsWritten ? std::span<const PageRange>() : covered, runs);
-    }
-  }
+  for (const pb::vma_entry& vma : vmas) finder.add(vma, runs);
   return runs;
 }
 
@@ -137,13 +115,13 @@ Result<PagesDump::Content> PagesDump::find_content(Memory& memory, std::uint64_t
   return content;
 }
 
-Result<> PagesDump::begin_content(const Memory& memory, Content& content) {
+Result<> PagesDump::begin_content(Memory& memory, Content& content) {
   const Task& task = memory.task;
   TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(task.ns_pid), content.number, content.all));
   // Tasks in one address space: each has a page map, all of one page file.
   for (const Task* other : task.memory_sharers)
     TRY(write_pagemap(images::kPagemap, static_cast<std::uint64_t>(other->ns_pid), content.number, content.all));
-  content.file = TRY(context_.out.create_pages(content.number));
+  content.file = memory.early ? std::move(memory.early->file) : TRY(context_.out.create_pages(content.number));
   content.memory = TRY_OR(memory.dir.open_at("mem", O_RDONLY), std::move(e).owner(task.name()));
   return {};
 }
@@ -157,13 +135,20 @@ Result<> PagesDump::finish_content(const Content& content, std::vector<std::uint
   return context_.out.finish_pages(*content.file, bytes, std::move(sums));
 }
 
-Result<> PagesDump::save_content(const Memory& memory, Content& content, parasite::Keeper* keeper) {
+Result<> PagesDump::save_content(Memory& memory, Content& content, parasite::Keeper* keeper) {
+  const std::vector<Chunk> chunks = cut_into_chunks(content.to_write);
+  if (memory.early && !is_beginning(memory.early->chunks, chunks)) memory.early.reset();
   TRY(begin_content(memory, content));
+  std::vector<std::uint64_t> sums;
+  if (memory.early) {
+    sums = std::move(memory.early->sums);
+    context_.log.debug("{}: {} of {} chunks of pages were copied while its mappings were read", memory.task.name(), sums.size(), chunks.size());
+  }
   const int source = content.memory.get();
-  auto sums = keeper ? copy_by_task(*keeper, memory.held, memory.task, source, content.to_write, *content.file)
-                     : copy_by_engine(source, content.to_write, *content.file);
-  if (!sums) return fail(std::move(sums).error().owner(memory.task.name()));
-  return finish_content(content, std::move(*sums));
+  TRY_OR(keeper ? copy_by_task(*keeper, memory.held, memory.task, source, chunks, *content.file, sums)
+                : copy_by_engine(source, chunks, *content.file, sums),
+         std::move(e).owner(memory.task.name()));
+  return finish_content(content, std::move(sums));
 }
 
 Result<> PagesDump::save_common(std::span<Memory> all, std::vector<std::optional<Content>>& large) {

@@ -13,6 +13,7 @@
 #include "engine/ipc/system_v.h"
 #include "engine/memory/address_space.h"
 #include "engine/memory/chunks.h"
+#include "engine/memory/early_pages.h"
 #include "engine/memory/page_tracking.h"
 #include "engine/memory/parent_pages.h"
 #include "engine/memory/shared_pages.h"
@@ -34,6 +35,7 @@ struct PageHistory {
 
 class PagesDump {
  public:
+  static constexpr std::uint64_t kFirstNumber = 1;  // of page files: that of the first process
   PagesDump(DumpContext& context, PageHistory history) : context_(context), history_(history) {}
 
   // Which private pages of a process are content, and where each will be. All its threads are stopped. Several threads of
@@ -45,6 +47,7 @@ class PagesDump {
     const AddressSpace& space;
     parasite::HeldProcess& held;  // in the interpreter
     std::vector<std::uint64_t> changing;  // where the kernel writes meanwhile: TaskDump::restartable_areas of all sharers
+    std::optional<EarlyPages::Copied> early;  // only if it is the first: in the page file kFirstNumber
     std::uint64_t pages = 0;  // out: how many it has
   };
   // The private pages of processes that are stopped. Each that has many writes them itself, one after the other; those
@@ -70,17 +73,17 @@ class PagesDump {
   struct Content;
   Result<Content> find_content(Memory& memory, std::uint64_t number);
   // `keeper`: of the tasks; null: the engine copies.
-  [[nodiscard]] Result<> save_content(const Memory& memory, Content& content, parasite::Keeper* keeper);
+  [[nodiscard]] Result<> save_content(Memory& memory, Content& content, parasite::Keeper* keeper);
   // Of processes that have about the same pages.
   [[nodiscard]] Result<> save_common(std::span<Memory> all, std::vector<std::optional<Content>>& large);
-  [[nodiscard]] Result<> begin_content(const Memory& memory, Content& content);
+  [[nodiscard]] Result<> begin_content(Memory& memory, Content& content);
   [[nodiscard]] Result<> finish_content(const Content& content, std::vector<std::uint64_t> sums);
   [[nodiscard]] Result<> write_pagemap(const images::ImageType& type, std::uint64_t number,
                                        std::uint64_t pages_number, const std::vector<PageRun>& runs);
 
   DumpContext& context_;
   PageHistory history_;
-  std::uint64_t next_pages_number_ = 1;
+  std::uint64_t next_pages_number_ = kFirstNumber;
   std::set<std::uint64_t> saved_objects_;
   PageCounts counts_;
   std::mutex counting_;

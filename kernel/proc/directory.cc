@@ -108,9 +108,9 @@ Result<std::vector<int>> ProcDir::descriptors() const {
 Result<Status> ProcDir::status() const { return parse_status(TRY(read("status"))); }
 Result<Stat> ProcDir::stat() const { return parse_stat(TRY(read("stat"))); }
 Result<std::vector<Vma>> ProcDir::maps() const { return parse_maps(TRY(read("maps"))); }
-Result<std::vector<Vma>> ProcDir::smaps(const std::function<void()>& meanwhile) const {
+Result<std::vector<Vma>> ProcDir::smaps(const WhileReading& work) const {
   const Fd file = TRY(open_at("smaps", O_RDONLY));
-  auto all = read_smaps(file.get(), meanwhile);
+  auto all = read_smaps(file.get(), work);
   if (!all) return died_or(std::move(all).error().during("smaps"));
   return all;
 }

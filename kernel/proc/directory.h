@@ -7,7 +7,6 @@
 #include <sys/types.h>
 
 #include <array>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "kernel/proc/maps.h"
 #include "kernel/proc/mountinfo.h"
 #include "kernel/proc/small.h"
+#include "kernel/proc/smaps.h"
 #include "kernel/proc/stat.h"
 #include "kernel/proc/status.h"
 
@@ -46,7 +46,7 @@ class ProcDir {
   Result<Status> status() const;
   Result<Stat> stat() const;
   Result<std::vector<Vma>> maps() const;
-  Result<std::vector<Vma>> smaps(const std::function<void()>& meanwhile = {}) const;  // see read_smaps()
+  Result<std::vector<Vma>> smaps(const WhileReading& work = {}) const;  // see read_smaps()
   Result<std::vector<MountInfo>> mountinfo() const;
   Result<FdInfo> fdinfo(int number) const;
   Result<std::vector<CgroupMembership>> cgroup() const;

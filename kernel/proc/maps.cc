@@ -149,12 +149,18 @@ Result<> SmapsParser::add(std::string_view piece) {
 
 Result<std::vector<Vma>> SmapsParser::finish() {
   if (!begun_.empty()) TRY(take(begun_));
+  tell_of_last();
   return std::move(all_);
+}
+
+void SmapsParser::tell_of_last() const {
+  if (each_ && !all_.empty()) each_(all_.back());
 }
 
 Result<> SmapsParser::take(std::string_view line) {
   // Attribute lines begin with an upper-case letter, mappings with a hexadecimal digit.
   if (line.empty() || line.front() < 'A' || line.front() > 'Z') {
+    tell_of_last();
     if (!parse_mapping(line, all_.emplace_back())) return fail(unexpected_line("smaps", line));
     return {};
   }

@@ -88,9 +88,23 @@ TEST(Smaps, LongOnesAreReadToTheEndAndWrongLinesRefused) {
     text += std::to_string(i) + "000-" + std::to_string(i) + "800 rw-p 00000000 00:00 0 \nRss:   4 kB\nVmFlags: rd wr \n";
   const Fd file = sys::memfd_create("smaps").value();
   ASSERT_TRUE(sys::pwrite_all(file.get(), std::as_bytes(std::span(text)), 0));
-  const auto maps = read_smaps(file.get());
+  std::vector<std::string> steps;
+  std::size_t told = 0;
+  std::uint64_t last = 0;
+  bool in_order = true;
+  const auto maps = read_smaps(file.get(), {.meanwhile = [&] { steps.push_back("meanwhile"); },
+                                            .each = [&](const Vma& vma) {
+                                              ++told;
+                                              in_order = in_order && vma.start > std::exchange(last, vma.start) && vma.rss_kb == 4;
+                                            },
+                                            .idle = [&] { return steps.push_back("idle"), false; }});
   ASSERT_TRUE(maps) << maps.error().message();
   EXPECT_EQ(maps->size(), kMappings);
+  EXPECT_TRUE(in_order);
+  EXPECT_EQ(told, kMappings);
+  ASSERT_FALSE(steps.empty());
+  EXPECT_EQ(steps.front(), "meanwhile");
+  EXPECT_EQ(std::ranges::count(steps, "meanwhile"), 1);
   EXPECT_TRUE(std::ranges::all_of(*maps, [](const Vma& vma) { return vma.rss_kb == 4; }));
 
   text += "nonsense\n";

@@ -30,6 +30,10 @@ class Pieces {
     ended_ = true;
     changed_.notify_one();
   }
+  bool waiting() {
+    const std::scoped_lock lock(mutex_);
+    return ended_ || !waiting_.empty();
+  }
   // Nothing after the end.
   std::optional<std::string> take() {
     std::unique_lock lock(mutex_);
@@ -61,20 +65,24 @@ Result<> read_rest(int file, Pieces& pieces) {
   }
 }
 
-Result<> parse_rest(SmapsParser& parser, Pieces& pieces) {
-  while (const auto text = pieces.take()) TRY(parser.add(*text));
-  return {};
+Result<> parse_rest(SmapsParser& parser, Pieces& pieces, const std::function<bool()>& idle) {
+  for (;;) {
+    while (!pieces.waiting() && idle && idle()) continue;
+    const auto text = pieces.take();
+    if (!text) return {};
+    TRY(parser.add(*text));
+  }
 }
 
 }  // namespace
 
-Result<std::vector<Vma>> read_smaps(int file, const std::function<void()>& meanwhile) {
-  SmapsParser parser;
+Result<std::vector<Vma>> read_smaps(int file, const WhileReading& work) {
+  SmapsParser parser(work.each);
   std::array<char, kPieceBytes> buffer;
   for (std::size_t bytes = 0; bytes < kLong;) {
     const std::string_view piece = TRY(read_piece(file, buffer));
     if (piece.empty()) {
-      if (meanwhile) meanwhile();
+      if (work.meanwhile) work.meanwhile();
       return parser.finish();
     }
     TRY(parser.add(piece));
@@ -84,8 +92,8 @@ Result<std::vector<Vma>> read_smaps(int file, const std::function<void()>& meanw
   // Where no thread can be had the first is done before the second.
   TRY(in_parallel(2, [&](std::size_t which) -> Result<> {
     if (which == 1) {
-      if (meanwhile) meanwhile();
-      return parse_rest(parser, pieces);
+      if (work.meanwhile) work.meanwhile();
+      return parse_rest(parser, pieces, work.idle);
     }
     Result<> done = read_rest(file, pieces);
     pieces.end();

@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -301,17 +302,38 @@ def test_pid_taken(scratch):
     restore_and_pass(man, images)
 
 
-def test_disk_full(scratch):
-    """The images do not fit: the victim goes on, and once there is room the same dump works."""
-    man = start(workload("anonymous_memory_pattern"), scratch / "victim")
+def _disk_full(scratch, name):
+    """The log of the dump that had room."""
+    man = start(workload(name), scratch / "victim")
     images = scratch / "images"
     images.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "images", images], check=True)
     dump_is_refused(man, images, "ENOSPC", owner=False)
     subprocess.run(["mount", "-o", "remount,size=64m", images], check=True)
     dump(man, images)
+    log = (images / "dump.log").read_text()
     restore_and_pass(man, images)
     subprocess.run(["umount", images], check=True)
+    return log
+
+
+def test_disk_full(scratch):
+    """The images do not fit: the victim goes on, and once there is room the same dump works."""
+    _disk_full(scratch, "anonymous_memory_pattern")
+
+
+COPIED_EARLY = re.compile(r"[1-9][0-9]* of [0-9]+ chunks of pages were copied while its mappings were read")
+
+
+def test_disk_full_early(scratch):
+    """The same where pages are copied while the mappings are still being read."""
+    log = _disk_full(scratch, "many_mappings")
+    expect(COPIED_EARLY.search(log), f"nothing was copied early: {log}")
+
+
+def test_secret_among_many_mappings(scratch):
+    """Pages were copied already when the dump is refused: they are discarded (dump_is_refused())."""
+    return _unsupported(scratch, "secret_among_many_mappings", ("mapping", "secret memory"), ("descriptor 3", "secret memory"))
 
 
 def image_files(images):
