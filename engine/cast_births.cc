@@ -66,6 +66,7 @@ Result<> Cast::raise(Actor& actor) {
   if (!alive) return {};
   if (has_own_memory && !member.inherits_memory) actor.holds_memory = false;
   TRY(spawn_children(actor, BornWhen::kEmpty));
+  for (const std::size_t adoption : member.early_midwives) TRY(spawn_midwife(adoption));
   if (has_own_memory) TRY(build_memory(actor));
   actor.holds_memory = true;
   TRY(spawn_children(actor, BornWhen::kWithMemory));
@@ -155,7 +156,7 @@ Result<> Cast::spawn_midwife(std::size_t index) {
 Result<> Cast::bear_orphans(std::size_t index) {
   const Adoption& adoption = family_.adoptions[index];
   if (adoption.by_stand_in && stand_ins_[adoption.giver].tid == 0) TRY(spawn_stand_in(adoption.giver));
-  TRY(spawn_midwife(index));
+  if (!adoption.early) TRY(spawn_midwife(index));
   parasite::Program births;
   for (const std::size_t child : adoption.children) {
     Actor& actor = actors_[child];

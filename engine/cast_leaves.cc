@@ -40,7 +40,7 @@ Result<> Cast::raise_all(std::span<const std::size_t> who) {
   parasite::Pipeline pipeline(*yard_);
   for (const std::size_t index : who) {
     const Actor& actor = actors_[index];
-    const bool is_leaf = actor.image->alive() && actor.family->children.empty() && fits(*actor.image);
+    const bool is_leaf = actor.image->alive() && actor.family->children.empty() && actor.family->early_midwives.empty() && fits(*actor.image);
     const bool raised = is_leaf && (all_at_once || !has_much(index)) && TRY(raise_at_once(actors_[index], pipeline));
     (raised ? leaves : others).push_back(index);
   }

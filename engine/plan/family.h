@@ -1,11 +1,11 @@
 // Who is born when, of whom, and sharing what: parents, sessions, process groups, memory. Pure.
 //
-// Usually a parent gives birth to its children itself. A task whose parent has never been in its session (or
-// does not share with it what another task does) has lost its first parent and was adopted by an ancestor, and
-// that is how it comes back: a member of the session below its parent gives birth to a midwife, the midwife to
-// the task, and when the midwife ends the task becomes its parent's. Midwives end when all are born, the last one
-// first: each of them is below the parent until then, whoever has moved up in between. Leaders that are gone and
-// whose number is still in use have a stand-in until the end of the births.
+// Usually a parent gives birth to its children itself. A task that was born of somebody else (see lineage.h), or that
+// does not share with its parent what another task does, has lost its first parent and was adopted by an ancestor, and
+// that is how it comes back: whoever it was born of gives birth to a midwife, the midwife to the task, and when the
+// midwife ends the task becomes its parent's. Midwives end when all are born, the last one first: each of them is below
+// the parent until then, whoever is to move up in between. Leaders that are gone and whose number is still in use have
+// a stand-in until the end of the births.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +38,7 @@ struct FamilyMember {
   bool session_first = false;        // no child needs the old session: setsid() before anything else
   bool makes_group = false;          // setpgid(0, 0), although it may go on into another one
   bool joins_group = false;          // setpgid(0, pgid), once all groups are there
+  std::vector<std::size_t> early_midwives;  // Family::adoptions: those it gives birth to before it leads its session
 };
 
 // Stands for a leader that is gone: a process with its number that ends when all others are where they belong.
@@ -51,8 +52,14 @@ struct Adoption {
   bool by_stand_in = false;
   std::size_t giver = 0;     // of the midwife: a member, or a stand-in
   std::size_t parent = 0;    // member; child subreaper at the moment when the midwife ends
+  bool early = false;        // the midwife is born when the giver holds nothing, into the session of its own birth
   std::vector<std::size_t> children;
   std::uint64_t shares = 0;  // of the midwife with its giver
+
+  // The same midwife could do both.
+  bool is_like(const Adoption& other) const {
+    return by_stand_in == other.by_stand_in && giver == other.giver && parent == other.parent && early == other.early;
+  }
 };
 
 struct Family {

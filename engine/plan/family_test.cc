@@ -113,13 +113,87 @@ TEST_F(PlanFamily, ADeadLeaderHasAStandInBelowTheLowestOfThoseWhoAdopted) {
   EXPECT_TRUE(family.adoptions[0].by_stand_in);
 }
 
-TEST_F(PlanFamily, AdoptersWhoAreNoAncestorsOfEachOtherAreRefused) {
+// 3 was below 2 then: both have adopted of session 9.
+TEST_F(PlanFamily, AdoptersWereAncestorsOfEachOther) {
   add({1, 0, 1, 1});
   add({2, 1, 1, 1});
   add({3, 1, 1, 1});
   add({4, 2, 9, 9});
   add({5, 3, 9, 9});
-  EXPECT_THAT(refusal(), HasSubstr("session 9"));
+  const Family family = plan();
+  ASSERT_EQ(family.stand_ins.size(), 1u);
+  EXPECT_EQ(family.stand_ins[0].parent, 2u);
+  ASSERT_EQ(family.adoptions.size(), 3u);
+  EXPECT_EQ(family.adoptions[0].giver, 1u);
+  EXPECT_EQ(family.adoptions[0].parent, 0u);
+  EXPECT_THAT(family.adoptions[0].children, ElementsAre(2));
+}
+
+// 3 was below 2, which has adopted 4 from it, and moved up then.
+TEST_F(PlanFamily, ALeaderThatMovedAwayIsBornBelowThoseWhoAdoptedFromIt) {
+  add({1, 0, 1, 1});
+  add({2, 1, 1, 1});
+  add({3, 1, 3, 3});
+  add({4, 2, 3, 3});
+  const Family family = plan();
+  ASSERT_EQ(family.adoptions.size(), 2u);
+  EXPECT_EQ(family.adoptions[0].giver, 1u);
+  EXPECT_EQ(family.adoptions[0].parent, 0u);
+  EXPECT_THAT(family.adoptions[0].children, ElementsAre(2));
+  EXPECT_EQ(family.adoptions[1].giver, 2u);
+  EXPECT_EQ(family.adoptions[1].parent, 1u);
+  EXPECT_THAT(family.adoptions[1].children, ElementsAre(3));
+  EXPECT_THAT(family.stand_ins, IsEmpty());
+}
+
+// 5 was below 3, before which it was born into the session of 2, as its child 6 was; 7 is left to 3.
+TEST_F(PlanFamily, AMidwifeIsBornBeforeItsGiverLeads) {
+  add({1, 0, 1, 1});
+  add({2, 1, 2, 2});
+  add({3, 2, 3, 3});
+  add({5, 1, 5, 5});
+  add({6, 5, 2, 2});
+  add({7, 3, 5, 5});
+  const Family family = plan();
+  ASSERT_EQ(family.adoptions.size(), 2u);
+  EXPECT_TRUE(family.adoptions[0].early);
+  EXPECT_EQ(family.adoptions[0].giver, 2u);
+  EXPECT_THAT(family.adoptions[0].children, ElementsAre(3));
+  EXPECT_FALSE(family.members[2].session_first);
+  EXPECT_THAT(family.members[2].early_midwives, ElementsAre(0));
+  EXPECT_EQ(family.members[4].born, BornWhen::kEmpty);
+  EXPECT_FALSE(family.adoptions[1].early);
+}
+
+// 2 is the younger one of the leaders, as numbers began anew: it was born below 9, which has adopted 4 from it.
+TEST_F(PlanFamily, SessionsDecideAgainstNumbers) {
+  add({1, 0, 1, 1});
+  add({8, 1, 8, 8});
+  add({9, 8, 8, 8});
+  add({2, 1, 2, 2});
+  add({4, 9, 2, 2});
+  const Family family = plan();
+  ASSERT_EQ(family.adoptions.size(), 2u);
+  EXPECT_EQ(family.adoptions[0].giver, 2u);
+  EXPECT_THAT(family.adoptions[0].children, ElementsAre(3));
+  EXPECT_EQ(family.adoptions[1].giver, 3u);
+  EXPECT_THAT(family.adoptions[1].children, ElementsAre(4));
+}
+
+TEST_F(PlanFamily, WhoWasInTwoOldSessionsIsRefused) {
+  add({1, 0, 1, 1});
+  add({2, 1, 2, 2});
+  add({3, 2, 3, 3});
+  add({4, 3, 1, 1});
+  add({5, 3, 2, 2});
+  EXPECT_THAT(refusal(), HasSubstr("no history"));
+}
+
+TEST_F(PlanFamily, ASessionWithTheNumberOfAnotherTaskIsRefused) {
+  add({1, 0, 1, 1});
+  add({2, 1, 1, 1});
+  add({3, 1, 2, 2});
+  EXPECT_THAT(refusal(), HasSubstr("does not lead"));
 }
 
 // 4 was below 2 when it bore the leader of session 9, of which 3 is left to 2; then it was adopted by 1.
