@@ -31,6 +31,10 @@ class Tracer {
   bool comes_first(Node one, Node other);
   bool think_again();
   bool can_be_between(Node node, Node leader) const;
+  // Of its session, and known to be below it.
+  bool is_member(Node node, Node leader) const {
+    return node < tasks_.size() && !leads(node) && is_settled_[node] && leader_[node] == leader;
+  }
   bool is_at_or_below(Node node, Node of) const;
   std::vector<Node> path_to(Node node) const;
   bool find_sessions();
@@ -151,7 +155,7 @@ bool Tracer::line_up(Node task, std::vector<Node> mine, std::vector<Node> its, b
 // Its leader becomes an ancestor.
 Tracer::Step Tracer::settle(Node task, bool may_choose) {
   const Node leader = leader_[task];
-  if (!is_at_or_below(born_of_[task], leader)) {
+  if (!is_member(born_of_[task], leader) && !is_at_or_below(born_of_[task], leader)) {
     if (is_at_or_below(leader, task)) return Step::kImpossible;
     if (!line_up(task, path_to(born_of_[task]), path_to(leader), may_choose)) return Step::kOpen;
   }
@@ -180,9 +184,9 @@ bool Tracer::find_sessions() {
   for (const Node task : members_) {
     const Node leader = leader_[task];
     if (!is_settled_[task]) continue;
-    for (Node between = born_of_[task]; between != leader; between = born_of_[between]) {
+    for (Node between = born_of_[task]; between != leader && !is_member(between, leader); between = born_of_[between]) {
       if (!can_be_between(between, leader)) return blame(task);
-      if (leads(between)) into_[between] = leader;
+      into_[between] = leader;
     }
   }
   return true;
