@@ -87,7 +87,7 @@ class Cast {
     return adoption.by_stand_in ? stand_ins_[adoption.giver] : actors_[adoption.giver].threads.front();
   }
   [[nodiscard]] Result<> spawn_stand_in(std::size_t index);
-  [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent);
+  [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent, int exit_signal);
   [[nodiscard]] Result<> dismiss_stand_ins();
   [[nodiscard]] Result<> raise_all(std::span<const std::size_t> actors);
   Result<bool> raise_at_once(Actor& actor, parasite::Pipeline& pipeline);

@@ -156,17 +156,21 @@ Result<> Cast::spawn_midwife(std::size_t index) {
 Result<> Cast::bear_orphans(std::size_t index) {
   const Adoption& adoption = family_.adoptions[index];
   if (adoption.by_stand_in && stand_ins_[adoption.giver].tid == 0) TRY(spawn_stand_in(adoption.giver));
-  if (!adoption.early) TRY(spawn_midwife(index));
+  if (!adoption.early && !adoption.as_siblings) TRY(spawn_midwife(index));
   parasite::Program births;
   for (const std::size_t child : adoption.children) {
     Actor& actor = actors_[child];
     TRY(yard_->prepare(actor.threads.front().slot, true));
-    yard_->append_spawn(births, actor.threads.front(), actor.family->shares, SIGCHLD);
+    yard_->append_spawn(births, actor.threads.front(), actor.family->shares | (adoption.as_siblings ? CLONE_PARENT : 0),
+                        adoption.as_siblings ? 0 : SIGCHLD);
     actor.holds_memory = true;
+    if (!adoption.as_siblings && exit_signal_of(actor) != SIGCHLD)
+      context_.log.warn("{} will tell its parent of its end by SIGCHLD, not by signal {}", actor.threads.front().name, exit_signal_of(actor));
   }
   Result<> ran;
-  if (const auto placed = yard_->run(midwives_[index], births); !placed) ran = fail(placed.error());
-  TRY(meet_children(midwives_[index]));
+  const parasite::Puppet& giver = adoption.as_siblings ? giver_of(adoption) : midwives_[index];
+  if (const auto placed = yard_->run(giver, births); !placed) ran = fail(placed.error());
+  TRY(meet_children(adoption.as_siblings ? actors_[adoption.parent].threads.front() : giver));
   if (!ran) return explain_taken_pid(std::move(ran), adoption.children);
   return raise_all(adoption.children);
 }
@@ -175,6 +179,7 @@ Result<> Cast::bear_orphans(std::size_t index) {
 // tasks' own settings come later. The init of a pid namespace needs none.
 Result<> Cast::adopt(std::size_t index) {
   const Adoption& adoption = family_.adoptions[index];
+  if (adoption.as_siblings) return {};
   const Actor& parent = actors_[adoption.parent];
   const auto set_subreaper = [&](int on) -> Result<> {
     if (adoption.parent == 0 && own_pid_namespace_) return {};
@@ -183,7 +188,7 @@ Result<> Cast::adopt(std::size_t index) {
     return run(parent, program);
   };
   TRY(set_subreaper(1));
-  TRY(dismiss(midwives_[index], giver_of(adoption)));
+  TRY(dismiss(midwives_[index], giver_of(adoption), SIGCHLD));
   midwives_[index].tid = 0;
   return set_subreaper(0);
 }
@@ -193,7 +198,7 @@ Result<> Cast::spawn_stand_in(std::size_t index) {
   const parasite::Puppet& parent = actors_[plan.parent].threads.front();
   parasite::Program birth;
   TRY(yard_->prepare(stand_ins_[index].slot, true));
-  yard_->append_spawn(birth, stand_ins_[index], 0, SIGCHLD);
+  yard_->append_spawn(birth, stand_ins_[index], 0, plan.exit_signal);
   const auto ran = yard_->run(parent, birth);
   TRY(meet_children(parent));
   if (!ran) return fail(ran.error().is_kernel(EEXIST) ? pid_taken(stand_ins_[index].ns_tid) : ran.error());
@@ -205,7 +210,7 @@ Result<> Cast::spawn_stand_in(std::size_t index) {
 }
 
 // It ends, and its parent collects it: what the engine has seen of it as its tracer the parent sees then.
-Result<> Cast::dismiss(const parasite::Puppet& who, const parasite::Puppet& parent) {
+Result<> Cast::dismiss(const parasite::Puppet& who, const parasite::Puppet& parent, int exit_signal) {
   parasite::Program end;
   end.call("", SYS_exit_group, {0});
   const auto ran = yard_->run(who, end);
@@ -214,7 +219,7 @@ Result<> Cast::dismiss(const parasite::Puppet& who, const parasite::Puppet& pare
   const pid_t number = who.ns_tid != 0 ? who.ns_tid : who.tid;
   parasite::Program collect;
   collect.call(format("collect {}", who.name), SYS_wait4, {number, 0, __WALL, 0}, parasite::exactly(number));
-  const auto set = collect.value(std::uint64_t{1} << (SIGCHLD - 1));
+  const auto set = collect.value(std::uint64_t{1} << ((exit_signal != 0 ? exit_signal : SIGCHLD) - 1));
   const auto now = collect.zeros(sizeof(timespec));
   collect.call("drop the signal of its end", SYS_rt_sigtimedwait, {set, 0, now, 8}, parasite::ok_or(EAGAIN));
   TRY(yard_->run(parent, collect));
@@ -223,7 +228,8 @@ Result<> Cast::dismiss(const parasite::Puppet& who, const parasite::Puppet& pare
 
 Result<> Cast::dismiss_stand_ins() {
   for (std::size_t i = 0; i < stand_ins_.size(); ++i) {
-    TRY(dismiss(stand_ins_[i], actors_[family_.stand_ins[i].parent].threads.front()));
+    const StandIn& plan = family_.stand_ins[i];
+    TRY(dismiss(stand_ins_[i], actors_[plan.parent].threads.front(), plan.exit_signal));
     stand_ins_[i].tid = 0;
   }
   return {};

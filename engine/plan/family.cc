@@ -63,6 +63,8 @@ class Planner {
   void born_of(Node node, Node giver);
   void bear_child(std::size_t parent, std::size_t child);
   bool gives_session(std::size_t giver, std::size_t child) const;
+  int exit_signal(std::size_t index) const;
+  bool bears_as_sibling(Node giver, std::size_t child);
   // What two tasks have in common.
   std::uint64_t common(Node one, std::size_t other) const;
   // What the task shares with somebody who is born already.
@@ -79,7 +81,7 @@ class Planner {
   std::vector<std::vector<std::size_t>> offspring_;          // by parent: all children
   std::vector<std::uint32_t> born_session_;
   std::vector<bool> is_born_;
-  std::vector<Node> born_of_;                                // in the tree of births, by node
+  std::vector<Node> born_of_;                                // in the tree of births, by node; of siblings: of the parent
   std::vector<std::size_t> depth_;
   std::set<std::pair<std::uint64_t, std::uint32_t>> born_objects_;  // kind, number
   std::deque<std::size_t> pending_;
@@ -193,28 +195,50 @@ std::optional<std::size_t> Planner::find_giver(std::size_t child) const {
   return std::nullopt;
 }
 
+int Planner::exit_signal(std::size_t index) const {
+  const auto other = image_.exit_signals.find(tasks_[index].tree.pid());
+  return other == image_.exit_signals.end() ? SIGCHLD : other->second;
+}
+
+// Whether it is, and has to be, a sibling by which the parent gets a child with this signal.
+bool Planner::bears_as_sibling(Node giver, std::size_t child) {
+  const int signal = exit_signal(child);
+  if (signal == SIGCHLD || born_of_[giver] != family_.members[child].parent || born_session_[child] != session_of(giver)) return false;
+  if (!stands_in(giver)) return exit_signal(giver) == signal;
+  int& its_signal = family_.stand_ins[giver - tasks_.size()].exit_signal;
+  if (its_signal == SIGCHLD) its_signal = signal;
+  return its_signal == signal;
+}
+
 void Planner::record_adoption(std::size_t child, Node giver) {
   const std::size_t parent = family_.members[child].parent;
   const bool by_stand_in = stands_in(giver);
-  if (by_stand_in) born_of(giver, lineage_.born_of[giver]);
   born_session_[child] = lineage_.born_into[child].value_or(session_of(giver));
-  Adoption adoption{by_stand_in, by_stand_in ? giver - tasks_.size() : giver, parent, born_session_[child] != session_of(giver), {}, 0};
+  Adoption adoption{.by_stand_in = by_stand_in,
+                    .giver = by_stand_in ? giver - tasks_.size() : giver,
+                    .parent = parent,
+                    .as_siblings = bears_as_sibling(giver, child),
+                    .early = born_session_[child] != session_of(giver),
+                    .children = {}};
   auto& all = family_.adoptions;
   if (all.empty() || !adoption.is_like(all.back())) {
     if (adoption.early) family_.members[giver].early_midwives.push_back(all.size());
     all.push_back(std::move(adoption));
   }
   const std::uint64_t shares = common(giver, child);
+  const bool is_sibling = all.back().as_siblings;
   all.back().children.push_back(child);
   all.back().shares |= shares;
   family_.members[child].born = BornWhen::kAdopted;
-  born_of(child, giver);
+  born_of(child, is_sibling ? parent : giver);
   register_born(child, shares);
 }
 
 bool Planner::adopt(std::size_t child) {
   const Node ancestor = lineage_.born_of[child];
   if (!is_there(ancestor)) return false;
+  if (stands_in(ancestor)) born_of(ancestor, lineage_.born_of[ancestor]);
+  if (!descends(ancestor, family_.members[child].parent)) return false;  // it was born by a sibling
   if (shares_enough(ancestor, child)) {
     if (ancestor == family_.members[child].parent) bear_child(ancestor, child);
     else record_adoption(child, ancestor);
@@ -229,9 +253,11 @@ bool Planner::adopt(std::size_t child) {
 
 Error Planner::no_way() const {
   const auto is_ready = [this](std::size_t child) { return is_there(lineage_.born_of[child]); };
-  const auto child = std::ranges::find_if(pending_, is_ready);
-  return of_task(Error::unsupported("shares memory, descriptors or directories with a task that cannot have given birth to it"),
-                 tasks_[child == pending_.end() ? pending_.front() : *child])
+  const auto ready = std::ranges::find_if(pending_, is_ready);
+  const std::size_t child = ready == pending_.end() ? pending_.front() : *ready;
+  if (found_by_others(child) == 0)
+    return of_task(Error::unsupported(format("no history is found that has it below parent {}", tasks_[child].tree.ppid())), tasks_[child]);
+  return of_task(Error::unsupported("shares memory, descriptors or directories with a task that cannot have given birth to it"), tasks_[child])
       .remedy("only sharing among a task, its ancestors and their descendants can be restored");
 }
 

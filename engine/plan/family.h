@@ -4,9 +4,12 @@
 // does not share with its parent what another task does, has lost its first parent and was adopted by an ancestor, and
 // that is how it comes back: whoever it was born of gives birth to a midwife, the midwife to the task, and when the
 // midwife ends the task becomes its parent's. Midwives end when all are born, the last one first: each of them is below
-// the parent until then, whoever is to move up in between. Leaders that are gone and whose number is still in use have
+// the parent until then, whoever is to move up in between. Orphans tell of their end by SIGCHLD; who does so by another
+// signal and was not born of its parent was born of a sibling, whose signal that was as well. Leaders that are gone and whose number is still in use have
 // a stand-in until the end of the births.
 #pragma once
+
+#include <signal.h>
 
 #include <cstdint>
 #include <optional>
@@ -46,19 +49,22 @@ struct StandIn {
   std::uint32_t pid = 0;
   bool leads_session = false;  // setsid(); else setpgid(0, 0)
   std::size_t parent = 0;      // member that gives birth to it, and collects it
+  int exit_signal = SIGCHLD;
 };
 
 struct Adoption {
   bool by_stand_in = false;
   std::size_t giver = 0;     // of the midwife: a member, or a stand-in
   std::size_t parent = 0;    // member; child subreaper at the moment when the midwife ends
+  bool as_siblings = false;  // no midwife: the giver, a child of the parent, bears them with CLONE_PARENT
   bool early = false;        // the midwife is born when the giver holds nothing, into the session of its own birth
   std::vector<std::size_t> children;
   std::uint64_t shares = 0;  // of the midwife with its giver
 
   // The same midwife could do both.
   bool is_like(const Adoption& other) const {
-    return by_stand_in == other.by_stand_in && giver == other.giver && parent == other.parent && early == other.early;
+    return by_stand_in == other.by_stand_in && giver == other.giver && parent == other.parent && early == other.early &&
+           as_siblings == other.as_siblings;
   }
 };
 

@@ -229,6 +229,23 @@ TEST_F(PlanFamily, NobodyIsBornIntoTheSessionOfSomebodyYounger) {
   EXPECT_EQ(family.members[6].born, BornWhen::kEmpty);  // before 72 leads
 }
 
+// Both were born of a leader, by CLONE_PARENT: so they have the signal it has, and orphans have not.
+TEST_F(PlanFamily, SiblingsBearWhoTellsByAnotherSignal) {
+  add({1, 0, 1, 1});
+  add({2, 1, 2, 2});
+  add({3, 1, 2, 2});
+  add({5, 1, 4, 4});
+  for (const std::uint32_t pid : {2, 3, 5}) image_.exit_signals[pid] = SIGUSR1;
+  const Family family = plan();
+  ASSERT_EQ(family.adoptions.size(), 2u);
+  EXPECT_TRUE(family.adoptions[0].as_siblings);
+  EXPECT_EQ(family.adoptions[0].giver, 1u);
+  EXPECT_TRUE(family.adoptions[1].as_siblings);
+  EXPECT_TRUE(family.adoptions[1].by_stand_in);
+  ASSERT_EQ(family.stand_ins.size(), 1u);
+  EXPECT_EQ(family.stand_ins[0].exit_signal, SIGUSR1);
+}
+
 TEST_F(PlanFamily, AGroupWithoutLeaderHasAStandInOfItsSession) {
   add({1, 0, 1, 1});
   add({2, 1, 2, 2});
