@@ -165,7 +165,7 @@ Result<> Cast::bear_orphans(std::size_t index) {
                         adoption.as_siblings ? 0 : SIGCHLD);
     actor.holds_memory = true;
     if (!adoption.as_siblings && exit_signal_of(actor) != SIGCHLD)
-      context_.log.warn("{} will tell its parent of its end by SIGCHLD, not by signal {}", actor.threads.front().name, exit_signal_of(actor));
+      context_.log.warn("{} will tell its parent of its end by SIGCHLD, not by signal {}", name_of(*actor.image), exit_signal_of(actor));
   }
   Result<> ran;
   const parasite::Puppet& giver = adoption.as_siblings ? giver_of(adoption) : midwives_[index];

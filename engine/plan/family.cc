@@ -257,7 +257,8 @@ Error Planner::no_way() const {
   const std::size_t child = ready == pending_.end() ? pending_.front() : *ready;
   if (found_by_others(child) == 0)
     return of_task(Error::unsupported(format("no history is found that has it below parent {}", tasks_[child].tree.ppid())), tasks_[child]);
-  return of_task(Error::unsupported("shares memory, descriptors or directories with a task that cannot have given birth to it"), tasks_[child])
+  return of_task(Error::unsupported("shares memory, descriptors or directories with a task that cannot have given birth to it"),
+                 tasks_[child])
       .remedy("only sharing among a task, its ancestors and their descendants can be restored");
 }
 

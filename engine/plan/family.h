@@ -5,8 +5,8 @@
 // that is how it comes back: whoever it was born of gives birth to a midwife, the midwife to the task, and when the
 // midwife ends the task becomes its parent's. Midwives end when all are born, the last one first: each of them is below
 // the parent until then, whoever is to move up in between. Orphans tell of their end by SIGCHLD; who does so by another
-// signal and was not born of its parent was born of a sibling, whose signal that was as well. Leaders that are gone and whose number is still in use have
-// a stand-in until the end of the births.
+// signal and was not born of its parent was born of a sibling, whose signal it has. Leaders that are gone and whose
+// number is still in use have a stand-in until the end of the births.
 #pragma once
 
 #include <signal.h>

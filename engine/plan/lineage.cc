@@ -86,7 +86,8 @@ Result<> Tracer::find_leaders() {
     if (is_new) number_.push_back(sid);
     leader_.push_back(found->second);
     if (found->second < tasks_.size() && !leads(found->second))
-      return fail(of_task(Error::corrupt(format("its session {} has the number of a task that does not lead one", sid)), i).owner("the image"));
+      return fail(of_task(Error::corrupt(format("its session {} has the number of a task that does not lead one", sid)), i)
+                      .owner("the image"));
   }
   outside_ = number_.size();
   number_.push_back(outside);
@@ -231,7 +232,8 @@ Lineage Tracer::lineage() const {
 Error Tracer::no_way() const {
   const Node task = blamed_.value_or(0);
   const auto& tree = tasks_[task].tree;
-  return of_task(Error::unsupported(format("no history is found that has it in session {} and below parent {}", tree.sid(), tree.ppid())), task)
+  auto error = Error::unsupported(format("no history is found that has it in session {} and below parent {}", tree.sid(), tree.ppid()));
+  return of_task(std::move(error), task)
       .remedy("who leads a session must have been an ancestor of all who are in it, and so must parents of their children");
 }
 
