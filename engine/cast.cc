@@ -13,9 +13,11 @@
 #include <thread>
 #include <unordered_map>
 
+#include "base/fd.h"
 #include "base/format.h"
 #include "engine/ipc/attachments.h"
 #include "kernel/features.h"
+#include "kernel/file.h"
 #include "kernel/proc/directory.h"
 #include "kernel/process.h"
 #include "kernel/socket.h"
@@ -140,26 +142,39 @@ Result<> Cast::place_in_cgroups() {
   return cgroups_->apply_properties();
 }
 
+namespace {
+
+// Whether somebody has the number who can be expected to go: a zombie, or the rest of a session or group whose leader is
+// gone. F_SETOWN takes the number of anything but one that nothing has (ESRCH).
+bool is_left_over(pid_t number, int any_file) {
+  const auto dir = proc::ProcDir::open(number);
+  if (const auto status = dir ? dir->status() : fail(dir.error())) return status->state == 'Z' || status->state == 'X';
+  const auto owned = sys::fcntl(any_file, F_SETOWN, number);
+  return owned || !owned.error().is_kernel(ESRCH);
+}
+
+}  // namespace
+
 // Right after a checkpoint, tasks that it ended may still be zombies that nobody has collected: until then their numbers, and
 // those of their sessions and groups, are taken. Who does not go in time is told of by the births.
-void Cast::await_former_tasks() const {
+Result<> Cast::await_former_tasks() const {
   constexpr auto kPatience = std::chrono::seconds(3);
   constexpr auto kBetweenLooks = std::chrono::milliseconds(5);
   const parasite::Deadline deadline = parasite::within(kPatience);
-  for (const Actor& actor : actors_) {
-    const auto is_zombie = [&] {
-      const auto dir = proc::ProcDir::open(actor.threads.front().ns_tid);
-      const auto status = dir ? dir->status() : fail(dir.error());
-      return status && (status->state == 'Z' || status->state == 'X');
-    };
-    while (is_zombie() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(kBetweenLooks);
-  }
+  const Fd any_file = TRY(sys::openat(AT_FDCWD, "/dev/null", O_RDONLY));
+  const auto await = [&](const parasite::Puppet& puppet) {
+    while (is_left_over(puppet.ns_tid, any_file.get()) && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(kBetweenLooks);
+  };
+  for (const Actor& actor : actors_) await(actor.threads.front());
+  for (const parasite::Puppet& stand_in : stand_ins_) await(stand_in);
+  return {};
 }
 
 Result<> Cast::clone_root(const NamespacePlan& namespaces) {
   TRY(prepare_cgroups());
   own_pid_namespace_ = namespaces.create & CLONE_NEWPID;
-  if (!own_pid_namespace_) await_former_tasks();
+  if (!own_pid_namespace_) TRY(await_former_tasks());
   Actor& root = actors_.front();
   birth_.emplace(context_, *yard_, service_);
   TRY(birth_->clone(namespaces, root.threads.front()));

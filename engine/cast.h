@@ -119,7 +119,7 @@ class Cast {
   Result<Handover> append_hand_out(parasite::Program& program, std::size_t lane, std::span<const int> descriptors,
                                    std::size_t first = 0);
   [[nodiscard]] static Result<> check_arrival(const parasite::Puppet& to, const Handover& sent, const parasite::Placed& placed);
-  void await_former_tasks() const;
+  [[nodiscard]] Result<> await_former_tasks() const;
   [[nodiscard]] Result<> prepare_cgroups();
   [[nodiscard]] Result<> place_in_cgroups();
   [[nodiscard]] Result<> look_at_timers();

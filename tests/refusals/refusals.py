@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -300,6 +301,24 @@ def test_pid_taken(scratch):
     restore_is_refused(man, images, (str(wanted), "take_pid"))
     victim.kill_tree(squatter)
     restore_and_pass(man, images)
+
+
+def test_number_of_a_group(scratch):
+    """Not refused: a number that a task must have is that of a group that somebody is still in, who ends meanwhile."""
+    man = start(workload("forked_tree_with_pids"), scratch / "victim")
+    images = scratch / "images"
+    wanted = dump(man, images)[-1]
+    member = int(subprocess.run([refused("take_pid"), str(wanted), "group"], stdout=subprocess.PIPE, check=True, text=True).stdout)
+    expect(tasks.status(wanted) == {}, "the leader is still there")
+    restore_is_refused(man, images, f"pid {wanted} is taken", owner=False)
+
+    def end():
+        os.kill(member, signal.SIGKILL)
+        os.waitpid(member, 0)
+    timer = threading.Timer(0.5, end)
+    timer.start()
+    restore_and_pass(man, images)
+    timer.join()
 
 
 def _disk_full(scratch, name):

@@ -1,4 +1,5 @@
 // take_pid PID: makes a process of just that pid, which sleeps; prints its pid.
+// take_pid PID group: the process ends and leaves its group to a child, which sleeps; prints that one's pid.
 #include <errno.h>
 #include <linux/sched.h>
 #include <signal.h>
@@ -7,10 +8,32 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+namespace {
+
+[[noreturn]] void sleep_for_ever() {
+  close(0);
+  close(1);
+  close(2);
+  for (;;) pause();
+}
+
+[[noreturn]] void leave_group() {
+  setpgid(0, 0);
+  const pid_t member = fork();
+  if (member == 0) sleep_for_ever();
+  printf("%d\n", member);
+  fflush(stdout);
+  _exit(0);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 2 && argc != 3) return 2;
+  const bool leaves_group = argc == 3;
   pid_t wanted = atoi(argv[1]);
   clone_args arguments{};
   arguments.exit_signal = SIGCHLD;
@@ -21,12 +44,9 @@ int main(int argc, char** argv) {
     fprintf(stderr, "take_pid: %s\n", strerror(errno));
     return 1;
   }
-  if (pid == 0) {
-    close(0);
-    close(1);
-    close(2);
-    for (;;) pause();
-  }
+  if (pid == 0 && leaves_group) leave_group();
+  if (pid == 0) sleep_for_ever();
+  if (leaves_group) return waitpid(static_cast<pid_t>(pid), nullptr, 0) < 0;
   printf("%ld\n", pid);
   return 0;
 }
