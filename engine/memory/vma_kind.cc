@@ -46,9 +46,9 @@ bool is_system_v(const Vma& vma) { return vma.shared && vma.name.starts_with("/S
 bool is_ring(const Vma& vma) {
   return vma.shared && vma.device_major == 0 && vma.name == "/[aio] (deleted)" && vma.flags.has(VmFlag::kDontExpand);
 }
+// Not every kernel has it locked (6.18 has, Debian's 6.12 has not).
 bool is_secret(const Vma& vma) {
-  return vma.device_major == 0 && vma.name == "/secretmem (deleted)" && vma.flags.has(VmFlag::kLocked) &&
-         vma.flags.has(VmFlag::kDontDump);
+  return vma.shared && vma.device_major == 0 && vma.name == "/secretmem (deleted)" && vma.flags.has(VmFlag::kDontDump);
 }
 
 // Kinds that are recognised in order to be refused by name.

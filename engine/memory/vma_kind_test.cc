@@ -151,6 +151,7 @@ TEST(VmaKind, RefusalsNameTheMappingAndWhatToDo) {
             "mapping 7f0000000000-7f0000001000 anon_inode:[io_uring]: io_uring rings cannot be saved "
             "(close the ring before the checkpoint)");
   EXPECT_FALSE(describe(vma("7f0000000000-7f0000001000 rw-s 00000000 00:05 7 /secretmem (deleted)", "rd wr sh lo dd")));
+  EXPECT_FALSE(describe(vma("7f0000000000-7f0000001000 rw-s 00000000 00:05 7 /secretmem (deleted)", "rd wr sh dd sd")));
   EXPECT_TRUE(describe(vma("7f0000000000-7f0000001000 rw-s 00000000 fe:00 7 /secretmem (deleted)", "rd wr sh")));
   EXPECT_FALSE(describe(vma("7f0000000000-7f0000200000 rw-p 00000000 00:00 0", "rd wr um")));
   EXPECT_FALSE(describe(vma("7f0000000000-7f0000200000 rw-s 00000000 00:05 7 /dev/mem", "rd wr sh pf io")));
