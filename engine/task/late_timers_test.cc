@@ -146,5 +146,22 @@ TEST(WaitingTimersTest, TwoSignalsOfOneTimerAreLeftAlone) {
   EXPECT_TRUE(find_waiting_timers(process.queues(), process.leader.tc().timers()).empty());
 }
 
+TEST(WaitingTimersTest, ATimerThatExpiresAgainHasOverrun) {
+  const auto sent = [](int timer, int overruns, int code = SI_TIMER) {
+    siginfo_t info{};
+    info.si_signo = kSignal, info.si_code = code, info.si_timerid = timer, info.si_overrun = overruns;
+    return info;
+  };
+  std::vector<siginfo_t> taken{sent(1, 7), sent(0, -1), sent(2, INT32_MAX - 1)};
+  EXPECT_TRUE(add_expiry(taken, sent(1, 0)));
+  EXPECT_TRUE(add_expiry(taken, sent(0, 2)));
+  EXPECT_TRUE(add_expiry(taken, sent(2, 5)));
+  EXPECT_FALSE(add_expiry(taken, sent(3, 0)));
+  EXPECT_FALSE(add_expiry(taken, sent(1, 0, SI_USER)));
+  EXPECT_EQ(taken[0].si_overrun, 8);
+  EXPECT_EQ(taken[1].si_overrun, 3);
+  EXPECT_EQ(taken[2].si_overrun, INT32_MAX);
+}
+
 }  // namespace
 }  // namespace dormouse::engine

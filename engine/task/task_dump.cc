@@ -369,7 +369,7 @@ Result<> TaskDump::count_overruns(parasite::Keeper& keeper) {
   SignalQueues queues{process.mutable_signals_s()};
   for (State::PerThread& thread : state_->threads)
     queues.push_back(thread.core.mutable_thread_core()->mutable_signals_p());
-  TRY_OR(engine::count_overruns(keeper, state_->held, queues, process.timers()),
+  TRY_OR(engine::count_overruns(keeper, state_->held, queues, *process.mutable_timers()),
          std::move(e).owner(state_->task.name()));
   return {};
 }

@@ -2,6 +2,8 @@
 // it is made to: the engine takes the signal, and at once has the timer expire again as of the same time (late_timers.h).
 #pragma once
 
+#include <signal.h>
+
 #include <cstddef>
 #include <vector>
 
@@ -29,11 +31,15 @@ struct WaitingTimers {
 // them.
 std::vector<WaitingTimers> find_waiting_timers(const SignalQueues& queues, const pb::task_timers_entry& timers);
 
-// Puts their overruns into their signals in `queues` (si_overrun), which have 0 until they are delivered. Signals that the
-// kernel would not deliver, since their timer was set anew meanwhile, leave the queue. The process must be in the
+// A timer expired `another` time after its signal was taken, as if it had not been: it has overrun. False: none of them was
+// its signal.
+bool add_expiry(std::vector<siginfo_t>& taken, const siginfo_t& another);
+
+// Puts their overruns into their signals in `queues` (si_overrun), which have 0 until they are delivered, and what was left of
+// their periods by then into `timers`. Signals that the kernel would not deliver, since their timer was set anew meanwhile, leave the queue. The process must be in the
 // interpreter. Should the engine die in between, it queues the signals itself; where it could not (can_tidy()), nothing is
 // taken.
 [[nodiscard]] Result<> count_overruns(parasite::Keeper& keeper, parasite::HeldProcess& held, const SignalQueues& queues,
-                                      const pb::task_timers_entry& timers);
+                                      pb::task_timers_entry& timers);
 
 }  // namespace dormouse::engine
