@@ -105,6 +105,7 @@ def main():
         print(f"The demo cannot run: this machine lacks {', '.join(lacking)}.")
         return 1
     victim.become_subreaper()
+    victim.leave_the_others()  # a restore mounts the container's root for a moment
     scratch = engine.build_directory() / "demo"
     shutil.rmtree(scratch, ignore_errors=True)
     try:

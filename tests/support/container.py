@@ -1,4 +1,5 @@
 """Busybox containers under runc, with the engine under test first in PATH."""
+import collections
 import contextlib
 import json
 import os
@@ -260,16 +261,27 @@ class Census:
     """Counts of what a checkpoint or a restore might leave behind. Mounts and links are those of our own
     namespaces (see leave_the_others), cgroups those whose name is ours."""
 
+    found = None  # {mount id: mount point} of the first census: what our mount namespace has begun with
+
+    @staticmethod
+    def _mount_points():
+        """Who removes a directory takes the mounts on it from all mount namespaces: where both are gone, it was somebody
+        who mounted there before us, and not what we look for. An unmount leaves the directory."""
+        lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+        present = {line.split()[0]: line.split()[4] for line in lines}
+        Census.found = Census.found or present
+        removed = [point for id_, point in Census.found.items() if id_ not in present and not os.path.lexists(point)]
+        return [*present.values(), *removed]
+
     @staticmethod
     def take():
         cgroups = 0
-        mountinfo = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
-        for line in mountinfo:
+        for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
             if " - cgroup" in line:
                 cgroups += sum(f"dormouse-{os.getpid()}-" in folder for folder, _, _ in os.walk(line.split()[4]))
         victim.reap()
         return {
-            "mounts": len(mountinfo),
+            **{f"mounts on {point}": count for point, count in collections.Counter(Census._mount_points()).items()},
             "cgroups": cgroups,
             "links": len(pathlib.Path("/proc/self/net/dev").read_text().splitlines()) - 2,
             "tasks": len(tasks.tree(os.getpid())),
