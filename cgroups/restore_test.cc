@@ -283,6 +283,19 @@ TEST_F(CgroupsLive, TasksInOurOwnGroupsNeedNoRecord) {
   EXPECT_FALSE(saved.collect().value());
 }
 
+TEST_F(CgroupsLive, AHierarchyThatIsMountedMeanwhileHasOnlyItsRoot) {
+  const Sleeper task;
+  const auto dir = proc::ProcDir::open(task.pid()).value();
+  auto saved = SavedCgroups::begin(*layout_, {});
+  auto membership = SavedCgroups::membership_of(dir).value();
+  const std::string before = std::exchange(membership.text, "99:name=mounted.meanwhile:/\n" + membership.text);
+  const auto set = saved.set_of(dir, membership);
+  ASSERT_TRUE(set) << set.error().message();
+  EXPECT_EQ(*set, SavedCgroups::kOwnSet);
+  membership.text = "99:name=mounted.meanwhile:/group\n" + before;
+  EXPECT_EQ(saved.set_of(dir, membership).error().kind(), Error::Kind::kUnsupported);
+}
+
 TEST_F(CgroupsLive, SavedGroupsComeBackWithLimitsModesAndTasks) {
   pb::cgroup_entry record;
   std::string was;

@@ -74,6 +74,8 @@ Result<std::vector<SavedCgroups::Member>> SavedCgroups::members_from(const std::
   std::vector<Member> members;
   for (auto all = TRY(proc::parse_cgroup(text)); auto& line : all) {
     const auto hierarchy = std::ranges::find(layout_.hierarchies(), line.controllers, &Hierarchy::name);
+    // One that somebody mounts while tasks are looked at has but its root, where all tasks are: as if it was not there yet.
+    if (hierarchy == layout_.hierarchies().end() && line.path == "/") continue;
     if (hierarchy == layout_.hierarchies().end())
       return fail(Error::unsupported("a cgroup hierarchy was mounted while tasks were looked at")
                       .object(format("cgroup hierarchy '{}'", line.controllers))
