@@ -145,6 +145,24 @@ def test_dump_to_tmpfs(scratch):
         subprocess.run(["umount", images], check=True)
 
 
+def test_dump_of_common_pages(scratch):
+    """The pages that a family shares are copied once into all files: they stay shared."""
+    images = scratch / "tmpfs"
+    images.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "images", images], check=True)
+    man = start("cow_large", scratch / "victim")
+    alone = {pid: tasks.private_kilobytes(pid) for pid in tasks.tree(man.root_pid)}
+
+    def still_shared():
+        for pid, before in alone.items():
+            now = tasks.private_kilobytes(pid)
+            expect(now < before + 1024, f"{now} kB of pid {pid} are its own, {before} were")
+    try:
+        sweep_dump(man, images, also=still_shared)
+    finally:
+        subprocess.run(["umount", images], check=True)
+
+
 def test_dump_of_computing_threads(scratch):
     """Threads that are not in a system call: their registers are checked by themselves."""
     sweep_dump(start("fpu_sse_avx_state", scratch / "victim"), scratch)

@@ -355,6 +355,24 @@ def test_secret_among_many_mappings(scratch):
     return _unsupported(scratch, "secret_among_many_mappings", ("mapping", "secret memory"), ("descriptor 3", "secret memory"))
 
 
+def test_disk_full_of_common_pages(scratch):
+    """The same with the pages that a family shares, of which there is one copy and several files: they stay shared."""
+    man = start(workload("cow_large"), scratch / "victim")
+    images = scratch / "images"
+    images.mkdir()
+    family = tasks.tree(man.root_pid)
+    alone = {pid: tasks.private_kilobytes(pid) for pid in family}
+    for size in ("3m", "24m", "60m"):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "images", images], check=True)
+        dump_is_refused(man, images, ("pages-", "ENOSPC"))
+        subprocess.run(["umount", images], check=True)
+        for pid in family:
+            now = tasks.private_kilobytes(pid)
+            expect(now < alone[pid] + 1024, f"with {size}: {now} kB are its own, {alone[pid]} were")
+    dump(man, images)
+    restore_and_pass(man, images)
+
+
 def image_files(images):
     return sorted(file for file in images.iterdir() if file.suffix == ".img" or file.name == "dormouse.json")
 

@@ -241,8 +241,7 @@ class Container:
                 root = options = right = "(outside)"
             out[key] = f"{root} {options} {tags} {right}"
         out["uts"] = run(["nsenter", "-t", pid, "-u", "uname", "-n"])
-        for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
+        for controllers, path in tasks.groups(pid).items():
             out[f"cgroup {controllers}"] = path
             for name, text in _cgroup_settings(controllers, path):
                 out[f"cgroup {controllers} {name}"] = text

@@ -77,6 +77,12 @@ def tree(root):
 flags_of_no_interest = {"sd", "ac"}
 
 
+def private_kilobytes(pid):
+    """How much memory it has that nobody else maps."""
+    lines = (read(f"/proc/{pid}/smaps_rollup") or b"").decode().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
 def runs_32_bit_code(pid):
     """Whether its program is one (ELFCLASS32)."""
     try:
@@ -181,6 +187,13 @@ def _thread_facts(pid, tid):
     return facts
 
 
+def groups(pid):
+    """{hierarchy: path} of the cgroups that it is in. All tasks are in the root of a hierarchy that somebody mounts
+    meanwhile: that says nothing."""
+    lines = (line.split(":", 2)[1:] for line in (read(f"/proc/{pid}/cgroup") or b"").decode().splitlines())
+    return {hierarchy: path for hierarchy, path in lines if path != "/"}
+
+
 def snapshot(root, at_rest=False):
     """{"pid/what": value} for every task under `root`. With at_rest, also what only a task that was
     left alone keeps: the system call it waits in, its cgroups, its namespaces."""
@@ -215,7 +228,7 @@ def snapshot(root, at_rest=False):
         for fd, what in descriptors(pid, numbers).items():
             out[f"{name}/fd {fd}"] = what
         if at_rest:
-            out[f"{name}/cgroup"] = read(f"{base}/cgroup")
+            out[f"{name}/cgroup"] = groups(pid)
             out[f"{name}/tracer"] = shown["TracerPid"]
             for kind in _NAMESPACES:
                 out[f"{name}/ns {kind}"] = _link(f"{base}/ns/{kind}")
