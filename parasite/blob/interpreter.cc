@@ -147,11 +147,12 @@ void wait_until(uint32_t* word, uint32_t wanted) {
   const bool is_32 = cell->leave_by == Leave::kSignalReturn32;
   if (area->unmap_gadget == 0) is_32 ? signal_return32(cell->frame) : signal_return(cell->frame);
   const uint64_t stack = is_32 ? cell->frame - area->gadget_pops : cell->frame;
-  const auto counter = reinterpret_cast<uint64_t>(&area->threads);
+  const auto inside = reinterpret_cast<uint64_t>(&cell->inside);
   if (cell->leaves_last == 0)
-    is_32 ? signal_return_counting32(stack, counter, area->unmap_gadget)
-          : signal_return_counting(stack, counter, area->unmap_gadget);
-  wait_until(&area->threads, 1);
+    is_32 ? signal_return_telling32(stack, inside, area->unmap_gadget)
+          : signal_return_telling(stack, inside, area->unmap_gadget);
+  for (uint64_t i = 1; i < area->cells; ++i)
+    wait_until(&reinterpret_cast<Cell*>(area->base + kFirstCell + i * kSlotBytes)->inside, 0);
   wait_until(&area->helper, 0);  // it exits by itself; the kernel says when it needs the area no more
   if (area->farewell != 0) run(reinterpret_cast<ProgramHeader*>(area->farewell), nullptr);
   is_32 ? signal_return_unmapping32(stack, area->base, area->size, area->unmap_gadget)

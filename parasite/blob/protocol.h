@@ -10,7 +10,7 @@
 
 namespace dormouse::blob {
 
-inline constexpr uint32_t kProtocolVersion = 4;
+inline constexpr uint32_t kProtocolVersion = 5;
 
 // The closed list of things an operation can be.
 enum class OpCode : uint16_t {
@@ -84,7 +84,8 @@ struct Cell {
   uint32_t command;      // Command
   uint64_t area;         // address of the AreaHeader, in the task
   uint64_t stack_top;
-  uint64_t leaves_last;  // 1: waits for the other borrowed threads, then cleans up
+  uint32_t leaves_last;  // 1: waits for the other borrowed threads, then cleans up
+  uint32_t inside;       // 1: the area is needed until its borrowed thread has made this 0 as it leaves; a futex
 };
 static_assert(sizeof(Cell) == 64);
 
@@ -93,8 +94,7 @@ enum class Command : uint32_t { kRun = 0, kLeave = 1 };
 // First thing in an area.
 struct AreaHeader {
   uint64_t base, size;        // the area itself, in the task
-  uint32_t threads;           // borrowed threads inside the interpreter; a futex. The one of slot 0 leaves
-                              // last and cleans up
+  uint32_t cells;             // how many there are. The borrowed thread of the first leaves last and cleans up
   uint32_t version;
   uint64_t farewell;          // program (or 0) that the last thread runs before it goes: closes what was lent
   uint64_t unmap_gadget;      // `syscall; …; ret` (i386: `int $0x80; …; ret`) outside the area, or 0: then the area
@@ -106,6 +106,9 @@ struct AreaHeader {
   uint32_t reserved;
 };
 static_assert(sizeof(AreaHeader) == 56);
+
+// Where the cells are in an area, each with its stack growing down to it.
+inline constexpr uint64_t kFirstCell = 2 * 4096, kSlotBytes = 2048;
 
 inline constexpr size_t kFutexOffset = offsetof(Cell, word) - offsetof(Cell, robust_next);
 

@@ -77,17 +77,16 @@ inline int64_t spawn(uint64_t clone_args, uint64_t size, uint64_t child_cell, vo
   __builtin_unreachable();
 }
 
-// Takes one off *counter and wakes who waits there, from outside the area: futex(FUTEX_WAKE_OP) adds -1.
-[[noreturn]] inline void signal_return_counting(uint64_t frame, uint64_t counter, uint64_t gadget) {
-  constexpr uint32_t kAddMinusOne = (1u << 28) | (0xfffu << 12);
+// Makes *word 0 and wakes who waits there, from outside the area: futex(FUTEX_WAKE_OP) with FUTEX_OP_SET and 0.
+[[noreturn]] inline void signal_return_telling(uint64_t frame, uint64_t word, uint64_t gadget) {
   register uint64_t r10 asm("r10") = 0;
-  register uint64_t r8 asm("r8") = counter;
-  register uint64_t r9 asm("r9") = kAddMinusOne;
+  register uint64_t r8 asm("r8") = word;
+  register uint64_t r9 asm("r9") = 0;
   asm volatile(
       "mov %[frame], %%rsp\n\t"
       "jmp *%[gadget]"
       :
-      : "a"(202ull), [frame] "r"(frame), "D"(counter), "S"(5ull), "d"(1ull), "r"(r10), "r"(r8), "r"(r9), [gadget] "r"(gadget)
+      : "a"(202ull), [frame] "r"(frame), "D"(word), "S"(5ull), "d"(1ull), "r"(r10), "r"(r8), "r"(r9), [gadget] "r"(gadget)
       : "memory");
   __builtin_unreachable();
 }
@@ -134,19 +133,17 @@ inline int64_t spawn(uint64_t clone_args, uint64_t size, uint64_t child_cell, vo
   __builtin_unreachable();
 }
 
-[[noreturn]] inline void signal_return_counting32(uint64_t stack, uint64_t counter, uint64_t gadget) {
-  constexpr uint32_t kAddMinusOne = (1u << 28) | (0xfffu << 12);
+[[noreturn]] inline void signal_return_telling32(uint64_t stack, uint64_t word, uint64_t gadget) {
   asm volatile(
       "push $0x2b\n\t"
       "push %[stack]\n\t"
       "push $0x202\n\t"
       "push $0x23\n\t"
       "push %[gadget]\n\t"
-      "mov %[change], %%ebp\n\t"
+      "xor %%ebp, %%ebp\n\t"
       "iretq"
       :
-      : "a"(240ull), "b"(counter), "c"(5ull), "d"(1ull), "S"(0ull), "D"(counter), [stack] "r"(stack), [gadget] "r"(gadget),
-        [change] "i"(kAddMinusOne)
+      : "a"(240ull), "b"(word), "c"(5ull), "d"(1ull), "S"(0ull), "D"(word), [stack] "r"(stack), [gadget] "r"(gadget)
       : "memory");
   __builtin_unreachable();
 }

@@ -33,7 +33,7 @@ Result<Area> Area::adopt(int memory, std::uint64_t address, std::uint32_t thread
   area.next_ = area.kept_ = slot_offset(threads);
   const auto image = interpreter_image();
   std::memcpy(area.mapping_.data() + kPage, image.data(), image.size());
-  area.header() = {address, size, 0, blob::kProtocolVersion, 0, 0, 0, spins_for(threads), 0, 0};
+  area.header() = {address, size, threads, blob::kProtocolVersion, 0, 0, 0, spins_for(threads), 0, 0};
   return area;
 }
 

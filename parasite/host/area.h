@@ -50,7 +50,7 @@ class Placed {
 class Area {
  public:
   static constexpr std::size_t kPage = 4096;
-  static constexpr std::size_t kSlotBytes = 2048;  // cell below, stack growing down from the top
+  static constexpr std::size_t kSlotBytes = blob::kSlotBytes;  // cell below, stack growing down from the top
   static constexpr std::size_t kDefaultProgramBytes = 1 << 20;
   // Some programs are asked of all threads at once; what is not touched costs address space only.
   static constexpr std::size_t kProgramBytesPerThread = 4096;
@@ -89,7 +89,7 @@ class Area {
   void keep_nothing() { kept_ = next_ = slot_offset(slots_); }
 
  private:
-  static constexpr std::size_t slot_offset(std::uint32_t slot) { return 2 * kPage + slot * kSlotBytes; }
+  static constexpr std::size_t slot_offset(std::uint32_t slot) { return blob::kFirstCell + slot * kSlotBytes; }
 
   sys::Mapping mapping_;
   std::uint64_t address_ = 0;

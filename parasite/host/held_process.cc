@@ -144,20 +144,31 @@ Result<> HeldProcess::capture_contexts() {
   return {};
 }
 
-// Should the engine die within this one call, nobody can tell whether the thread is inside: the others must not wait
-// for it to leave, nor take the area from under it. Without the gadget they just go, and the area stays mapped, idle.
-// The first thread has nobody but itself to wait for.
+// On its way home, by a call that says so: with which its cell is not `inside` any more.
+user_regs_struct HeldProcess::registers_to_go_home(const HeldThread& thread) const {
+  const std::uint64_t inside = area_->cell_address(thread.slot_) + offsetof(blob::Cell, inside);
+  constexpr auto kMakeItZero = static_cast<std::uint32_t>(FUTEX_OP(FUTEX_OP_SET, 0, FUTEX_OP_CMP_EQ, 0));
+  const std::uint64_t args[] = {inside, FUTEX_WAKE_OP, 1, 0, inside, kMakeItZero};
+  return registers_to_call(thread.context_.regs, gadgets_.syscall, thread.frame_.address, is_32_ ? kFutex32 : SYS_futex, args);
+}
+
+// The engine may die between any two of these steps, and then the first thread takes the area away: it waits for those that are
+// `inside`. Nobody can tell whether a thread has its new registers already. So it is first sent where it came from, by a way on
+// which it says that it is gone, needed or not: that can be waited for from then on, as what it does in the interpreter. The first
+// thread has nobody but itself to wait for.
 Result<> HeldProcess::send_in(const HeldThread& thread, const user_regs_struct& regs) {
-  blob::AreaHeader& header = area_->header();
-  if (thread.slot_ == 0) {
-    __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
-    return sys::ptrace::setregs(thread.tid_, regs);
+  // A thread that is let go must not keep a mask that nobody takes off: it has a frame to return on by then.
+  const auto block = [&] { return sys::ptrace::setsigmask(thread.tid_, kAllSignals); };
+  if (thread.slot_ == 0 || !can_tidy()) {
+    TRY(sys::ptrace::setregs(thread.tid_, regs));
+    return block();
   }
-  const std::uint64_t gadget = header.unmap_gadget;
-  __atomic_store_n(&header.unmap_gadget, 0, __ATOMIC_RELEASE);
-  const Result<> sent = sys::ptrace::setregs(thread.tid_, regs);
-  if (sent) __atomic_add_fetch(&header.threads, 1, __ATOMIC_ACQ_REL);
-  __atomic_store_n(&header.unmap_gadget, gadget, __ATOMIC_RELEASE);
+  TRY(sys::ptrace::setregs(thread.tid_, registers_to_go_home(thread)));
+  TRY(block());
+  std::uint32_t& inside = area_->cell(thread.slot_).inside;
+  __atomic_store_n(&inside, 1, __ATOMIC_RELEASE);
+  Result<> sent = sys::ptrace::setregs(thread.tid_, regs);
+  if (!sent) __atomic_store_n(&inside, 0, __ATOMIC_RELEASE);
   return sent;
 }
 
@@ -175,8 +186,6 @@ Result<> HeldProcess::start_serving(HeldThread& thread, const Program& first) {
   arrival_.jobs.emplace_back(*area_, thread.slot_, thread.tid_, name_, TRY(area_->place(first))).start_on_arrival();
 
   TRY(send_in(thread, registers_to_serve(thread.context_.regs, *area_, thread.slot_)));
-  // After the registers: a thread that is let go in between must not keep a mask that nobody takes off.
-  TRY(sys::ptrace::setsigmask(thread.tid_, kAllSignals));
   thread.inside_ = true;
   keeper_.ignore_stops(thread.tid_);
   return sys::ptrace::cont(thread.tid_);
@@ -311,11 +320,7 @@ Result<> HeldProcess::bring_back(HeldThread& thread) {
 // left (or tries to, if the area is gone already) and goes home over its frame.
 Result<> HeldProcess::park(HeldThread& thread) {
   if (!thread.inside_ || !can_tidy()) return {};
-  const std::uint64_t counter = area_->address() + offsetof(blob::AreaHeader, threads);
-  constexpr auto kChange = static_cast<std::uint32_t>(FUTEX_OP(FUTEX_OP_ADD, 0xfff, FUTEX_OP_CMP_EQ, 0));
-  const std::uint64_t args[] = {counter, FUTEX_WAKE_OP, 1, 0, counter, kChange};
-  return sys::ptrace::setregs(thread.tid_, registers_to_call(thread.context_.regs, gadgets_.syscall, thread.frame_.address,
-                                                             is_32_ ? kFutex32 : SYS_futex, args));
+  return sys::ptrace::setregs(thread.tid_, registers_to_go_home(thread));
 }
 
 // Registers, mask and memory as they were; still stopped.

@@ -184,6 +184,7 @@ class HeldProcess {
   std::uint64_t home_of(const HeldThread& thread) const;
   SignalFrame undo_frame(std::uint64_t wanted, std::size_t size) const;
   [[nodiscard]] Result<> start_serving(HeldThread& thread, const Program& first);
+  user_regs_struct registers_to_go_home(const HeldThread& thread) const;
   [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
   [[nodiscard]] Result<> take_stacks_and_actions(std::span<const Program* const> first);
   [[nodiscard]] Result<> mend_actions();

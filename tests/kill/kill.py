@@ -67,55 +67,28 @@ def dump_command(man, images, *more):
     return engine.Engine(engine.ours(), images).command("dump", "-t", str(man.root_pid), "--leave-running", *man.dump_arguments, *more)
 
 
-def areas(pid):
-    """How many idle areas a task has: memory shared with an engine that is gone."""
-    lines = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return sum(" rwxs " in line and "/dev/zero (deleted)" in line for line in lines)
-
-
-class Unharmed:
-    """That the victim is as it was, after each kill. One thing may be left: where the engine died in the very call
-    that sends a thread in, the idle area (HeldProcess::send_in). It is counted, and has to be rare."""
-
-    def __init__(self, man):
-        self.pid, self.left, self.had = man.root_pid, 0, areas(man.root_pid)
-        self.before = tasks.stable_snapshot(man.root_pid, at_rest=True)
-
-    def check(self, where):
-        try:
-            expect_unchanged(self.before, self.pid, where)
-        except Wrong:
-            if not tasks.is_alive(self.pid) or areas(self.pid) != self.had + 1:
-                raise
-            self.left, self.had = self.left + 1, self.had + 1
-            self.before = tasks.stable_snapshot(self.pid, at_rest=True)
-
-
 def sweep_dump(man, scratch, *more, also=lambda: None):
     """Kills a dump at every point; the victim must be unchanged after each, and then still be able to be
     dumped, restored and pass."""
     images = scratch / "images"
-    unharmed = Unharmed(man)
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
     counts = count_calls(dump_command(man, images, *more), scratch / "calls")
     expect("ptrace" in counts, f"the engine makes no ptrace call: {counts}")
-    unharmed.check("after the dump under strace")
-    expect(unharmed.left == 0, "the dump left its area")
+    expect_unchanged(before, man.root_pid, "after the dump under strace")
     killed = tried = 0
     problems = []
     for call, nth in points(counts):
         tried += 1
         killed += run_and_kill(dump_command(man, images, *more), call, nth)
         try:
-            left = unharmed.left
-            unharmed.check(f"killed at {call} number {nth}")
-            expect(unharmed.left == left or call == "ptrace", f"killed at {call} number {nth}, the area is left")
+            expect_unchanged(before, man.root_pid, f"killed at {call} number {nth}")
             also()
         except Wrong as wrong:
             problems.append(str(wrong))
             if not tasks.is_alive(man.root_pid):
                 problems.append(f"the victim died (verdict: {man.verdict()})")
                 break
-    print(f"{killed} kills at {tried} points of {sum(counts.values())} system calls, {len(problems)} with harm, {unharmed.left} areas left")
+    print(f"{killed} kills at {tried} points of {sum(counts.values())} system calls, {len(problems)} with harm")
     expect(not problems, "\n".join(problems[:10]))
     expect(killed > tried // 2, f"only {killed} of {tried} points were reached")
     shutil.rmtree(images)
@@ -260,8 +233,8 @@ def register_changes(command, report):
 
 
 def test_dump_as_threads_enter(scratch):
-    """A thread is about to enter the interpreter, and does not. The others must not wait for it: a new victim for
-    each point, since one that hangs looks asleep. (The idle area may stay mapped: HeldProcess::send_in.)"""
+    """A thread is about to enter the interpreter, and does not. The others must not wait for it, nor take the area from under
+    it, nor leave it there: a new victim for each point, since one that hangs looks asleep."""
     images = scratch / "images"
     changes = register_changes(dump_command(start("threads_with_tls", scratch / "counted"), images), scratch / "calls")
     expect(len(changes) > 80, f"only {len(changes)} changes of registers for 41 threads")  # in and out
@@ -270,7 +243,9 @@ def test_dump_as_threads_enter(scratch):
     killed = 0
     for nth in changes[::step]:
         man = start("threads_with_tls", scratch / f"victim-{nth}")
+        before = tasks.stable_snapshot(man.root_pid, at_rest=True)
         killed += run_and_kill(dump_command(man, images), "ptrace", nth)
+        expect_unchanged(before, man.root_pid, f"killed at ptrace number {nth}")
         try:
             expect_pass(man)
         except (Wrong, TimeoutError) as wrong:
@@ -335,7 +310,7 @@ def test_dump_at_any_time(scratch):
     """As above, by the clock: delays from nothing to longer than a dump takes."""
     man = start("threads_with_tls", scratch / "victim")
     images = scratch / "images"
-    unharmed = Unharmed(man)
+    before = tasks.stable_snapshot(man.root_pid, at_rest=True)
     begin = time.monotonic()
     subprocess.run(dump_command(man, images), check=True, stdout=subprocess.DEVNULL)
     duration = time.monotonic() - begin
@@ -348,8 +323,7 @@ def test_dump_at_any_time(scratch):
             process.kill()
             killed += 1
             process.wait()
-        unharmed.check(f"killed after {duration * 1.2 * step / 40 * 1000:.1f} ms")
-    expect(unharmed.left <= 2, f"{unharmed.left} of {killed} kills left the area")
+        expect_unchanged(before, man.root_pid, f"killed after {duration * 1.2 * step / 40 * 1000:.1f} ms")
     expect(killed >= 10, f"only {killed} of 40 dumps were killed")
     expect_pass(man)
 
