@@ -98,6 +98,7 @@ Result<> Subjects::ask() {
     TRY(ask_about_tasks(some));
     TRY(ask_about_memory(some));
     TRY(ask_more_about_memory(some));
+    for (Subject& subject : some) TRY(subject.state.mark_expired_timers(keeper_));
     for (Subject& subject : some) TRY(subject.state.count_overruns(keeper_));
     for (Subject& subject : some) context_.blockers.note(subject.state.refuse_restrictions(keeper_));
     for (Subject& subject : some) subject.held.area().let_go_of_pages();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/task/expired_timers.h"
 #include "engine/task/waiting_timers.h"
 #include "images/schema/task.pb.h"
 #include "images/schema/timers.pb.h"
@@ -161,6 +162,33 @@ TEST(WaitingTimersTest, ATimerThatExpiresAgainHasOverrun) {
   EXPECT_EQ(taken[0].si_overrun, 8);
   EXPECT_EQ(taken[1].si_overrun, 3);
   EXPECT_EQ(taken[2].si_overrun, INT32_MAX);
+}
+
+TEST(ExpiredTimersTest, WhoseSignalHasComeMeanwhileHasNothingLeft) {
+  Process process;
+  pb::task_timers_entry& timers = *process.leader.mutable_tc()->mutable_timers();
+  for (auto* timer : {timers.mutable_real(), timers.mutable_virt(), timers.mutable_prof()})
+    timer->set_isec(0), timer->set_iusec(0), timer->set_vsec(1), timer->set_vusec(1);
+  timers.mutable_prof()->set_isec(1);
+  for (std::uint32_t id = 0; id < 4; ++id) process.add_timer(id);
+  for (const int id : {0, 1}) timers.mutable_posix(id)->set_isec(0);
+  queue(process.shared(), 0);  // and it was set anew
+  const TimerSignals before = timer_signals(process.queues(), timers);
+  for (const int id : {1, 2}) queue(*process.queues()[2], id);
+  for (const int signal : {SIGALRM, SIGPROF}) {
+    siginfo_t info{};
+    info.si_signo = signal, info.si_code = SI_KERNEL;
+    process.shared().add_signals()->set_siginfo(&info, sizeof info);
+  }
+  const auto again = mark_expired(before, timer_signals(process.queues(), timers), timers);
+  EXPECT_EQ(timers.posix(0).vsec(), 4u);
+  EXPECT_EQ(timers.posix(1).vsec(), 0u);
+  ASSERT_EQ(again.size(), 1u);
+  EXPECT_EQ(again[0]->it_id(), 2u);
+  EXPECT_EQ(timers.posix(3).vsec(), 4u);
+  EXPECT_EQ(timers.real().vsec() + timers.real().vusec(), 0u);
+  EXPECT_EQ(timers.virt().vsec(), 1u);
+  EXPECT_EQ(timers.prof().vsec(), 1u);
 }
 
 }  // namespace

@@ -9,12 +9,14 @@
 #include <atomic>
 #include <map>
 #include <ranges>
+#include <set>
 
 #include "base/text.h"
 #include "engine/task/attributes.h"
 #include "engine/task/audit.h"
 #include "engine/task/call_dispatch.h"
 #include "engine/task/credentials.h"
+#include "engine/task/expired_timers.h"
 #include "engine/task/keyrings.h"
 #include "engine/task/landlock.h"
 #include "engine/task/limits.h"
@@ -97,6 +99,7 @@ struct TaskDump::State {
   SignalActionsAsked actions{};
   std::vector<proc::PosixTimer> posix_timers{};
   TimersAsked timers{};
+  std::uint64_t waiting_then = 0;  // signals, when they were asked
   ProcessSettingsAsked settings{};
   int dumpable = 1;
   bool thp_disabled = false, own_segments = false;
@@ -110,7 +113,10 @@ struct TaskDump::State {
   }
   Questions questions_for(const PerThread& thread) const;
   Result<> read_process();
-  Result<> read_process_queue();
+  Result<> save_process_queue(const std::vector<siginfo_t>& queue);
+  Result<> save_thread_queue(const std::vector<siginfo_t>& queue, PerThread& to);
+  SignalQueues queues();
+  Result<> read_queues_again();
   Result<std::vector<siginfo_t>> to_be_delivered(std::vector<siginfo_t> queue, std::uint64_t pending) const;
   Result<> read_audit(pb::task_core_entry& to);
   Result<> write_ended_leader();
@@ -209,10 +215,39 @@ Result<std::vector<siginfo_t>> TaskDump::State::to_be_delivered(std::vector<sigi
   return features.has(sys::Feature::kTimerRestoreIds) ? living : queue;
 }
 
-Result<> TaskDump::State::read_process_queue() {
-  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(held.leader().tid(), true));
-  save_queue(TRY(to_be_delivered(queue, threads.front().status.shared_pending)),
-             *threads.front().core.mutable_tc()->mutable_signals_s());
+Result<> TaskDump::State::save_process_queue(const std::vector<siginfo_t>& queue) {
+  const auto living = TRY(to_be_delivered(queue, threads.front().status.shared_pending));
+  pb::signal_queue_entry& to = *threads.front().core.mutable_tc()->mutable_signals_s();
+  to.Clear();
+  save_queue(living, to);
+  return {};
+}
+
+Result<> TaskDump::State::save_thread_queue(const std::vector<siginfo_t>& queue, PerThread& to) {
+  const auto living = TRY(to_be_delivered(queue, to.status.pending));
+  pb::signal_queue_entry& entry = *to.core.mutable_thread_core()->mutable_signals_p();
+  entry.Clear();
+  save_queue(living, entry);
+  return {};
+}
+
+SignalQueues TaskDump::State::queues() {
+  SignalQueues all{threads.front().core.mutable_tc()->mutable_signals_s()};
+  for (PerThread& thread : threads) all.push_back(thread.core.mutable_thread_core()->mutable_signals_p());
+  return all;
+}
+
+// Of the process, and of those threads that get signals of timers.
+Result<> TaskDump::State::read_queues_again() {
+  std::set<pid_t> notified;
+  for (const proc::PosixTimer& timer : posix_timers)
+    if (timer.notify == SIGEV_THREAD_ID) notified.insert(timer.notified);
+  for (std::size_t i = 0; i < threads.size(); ++i) {
+    if (i != 0 && !notified.contains(threads[i].tid)) continue;
+    const auto waiting = TRY(held.waiting_signals(*held.threads()[i]));
+    TRY(save_thread_queue(waiting.own, threads[i]));
+    if (i == 0) TRY(save_process_queue(waiting.shared));
+  }
   return {};
 }
 
@@ -265,9 +300,7 @@ Result<> TaskDump::State::read_thread(parasite::HeldThread& thread, const proc::
 }
 
 Result<> TaskDump::State::read_traced(parasite::HeldThread& thread, PerThread& to) {
-  pb::thread_core_entry& core = *to.core.mutable_thread_core();
-  const std::vector<siginfo_t> queue = TRY(sys::ptrace::peeksiginfo(to.tid, false));
-  save_queue(TRY(to_be_delivered(queue, to.status.pending)), *core.mutable_signals_p());
+  TRY(save_thread_queue(TRY(sys::ptrace::peeksiginfo(to.tid, false)), to));
   TRY_OR(refuse_call_dispatch(to.tid), std::move(e).object(format("system calls of thread {}", to.ns_tid)));
   TRY(read_restartable(thread, to.core));
   seccomp.push_back(TRY(read_seccomp(to.tid, to.status.seccomp)));
@@ -298,7 +331,9 @@ Result<> TaskDump::read_traced() {
   for (std::size_t i = 0; i < state_->threads.size(); ++i)
     TRY_OR(state_->read_traced(*state_->held.threads()[i], state_->threads[i]),
            std::move(e).object(format("thread {}", state_->threads[i].tid)).owner(state_->task.name()));
-  return TRY_OR(state_->read_process_queue(), std::move(e).owner(state_->task.name())), Result<>{};
+  const auto of_process = TRY_OR(sys::ptrace::peeksiginfo(state_->held.leader().tid(), true), std::move(e).owner(state_->task.name()));
+  TRY_OR(state_->save_process_queue(of_process), std::move(e).owner(state_->task.name()));
+  return {};
 }
 
 // One thing has no small limit: a thread may be in 65536 groups.
@@ -356,6 +391,7 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   save_signal_actions(placed, state_->actions, state_->held.runs_32_bit_code(), process);
   TRY_OR(save_timers(placed, state_->timers, state_->task, *process.mutable_timers()),
          std::move(e).owner(state_->task.name()));
+  state_->waiting_then = placed.value<std::uint64_t>(state_->timers.pending);
   save_process_settings(placed, state_->settings, process);
   state_->own_segments = has_own_segments(placed, state_->settings);
   state_->dumpable = static_cast<int>(placed.result(state_->settings.dumpable));
@@ -363,13 +399,25 @@ Result<> TaskDump::take(std::size_t index, const parasite::Placed& placed) {
   return {};
 }
 
+Result<> TaskDump::mark_expired_timers(parasite::Keeper& keeper) {
+  pb::task_timers_entry& timers = *state_->threads.front().core.mutable_tc()->mutable_timers();
+  const TimerSignals before = timer_signals(state_->queues(), timers);
+  const auto seen = [&](int signal) { return before.intervals.contains(signal); };
+  const bool alarmed = std::ranges::any_of(kIntervalSignals, [&](int signal) {
+    return (state_->waiting_then >> (signal - 1) & 1) != 0 && !seen(signal);
+  });
+  if (timers.posix_size() == 0 && !alarmed) return {};
+  const auto told = [&](Error error) { return std::move(error).owner(state_->task.name()); };
+  TRY_OR(state_->read_queues_again(), told(std::move(e)));
+  const auto again = mark_expired(before, timer_signals(state_->queues(), timers), timers);
+  TRY_OR(ask_again(keeper, state_->held, again), told(std::move(e)));
+  return {};
+}
+
 Result<> TaskDump::count_overruns(parasite::Keeper& keeper) {
   pb::task_core_entry& process = *state_->threads.front().core.mutable_tc();
   if (process.timers().posix_size() == 0) return {};
-  SignalQueues queues{process.mutable_signals_s()};
-  for (State::PerThread& thread : state_->threads)
-    queues.push_back(thread.core.mutable_thread_core()->mutable_signals_p());
-  TRY_OR(engine::count_overruns(keeper, state_->held, queues, *process.mutable_timers()),
+  TRY_OR(engine::count_overruns(keeper, state_->held, state_->queues(), *process.mutable_timers()),
          std::move(e).owner(state_->task.name()));
   return {};
 }

@@ -49,7 +49,9 @@ class TaskDump {
   // After they ran: takes the answers out of thread `index`'s placed program.
   [[nodiscard]] Result<> take(std::size_t thread, const parasite::Placed& placed);
 
-  // After take(): what a signal of a timer tells only when it is delivered.
+  // After take(): timers may have expired since their process's waiting signals were read.
+  [[nodiscard]] Result<> mark_expired_timers(parasite::Keeper& keeper);
+  // After that: what a signal of a timer tells only when it is delivered.
   [[nodiscard]] Result<> count_overruns(parasite::Keeper& keeper);
   // After take(): kUnsupported if a thread is restricted in a way that the kernel does not tell.
   [[nodiscard]] Result<> refuse_restrictions(parasite::Keeper& keeper);

@@ -117,6 +117,8 @@ TimersAsked ask_timers(parasite::Program& program, std::span<const proc::PosixTi
         program.call(format("ask for overruns of timer {}", timer.id), SYS_timer_getoverrun, {timer.id});
     asked.posix.push_back({timer, value, overrun});
   }
+  asked.pending = program.zeros(sizeof(std::uint64_t));
+  program.call("ask which signals wait", SYS_rt_sigpending, {asked.pending, sizeof(std::uint64_t)});
   return asked;
 }
 

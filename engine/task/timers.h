@@ -30,6 +30,7 @@ struct TimersAsked {
     parasite::OpRef overrun;
   };
   std::vector<Posix> posix;
+  parasite::DataRef pending;  // which signals wait by then, of the process or of the thread that is asked
 };
 // The kernel lets go of what a timer sent when the timer is deleted or set anew, but only when the signal is about to be
 // delivered (Linux 6.13), so that it is still seen in a queue. Of one that was set anew only the delivery tells

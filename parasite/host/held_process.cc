@@ -301,6 +301,14 @@ Result<Placed> HeldProcess::set_farewell(const Program& program) {
   return placed;
 }
 
+Result<HeldProcess::WaitingSignals> HeldProcess::waiting_signals(const HeldThread& thread) {
+  TRY(stop_serving(keeper_, thread.tid_));
+  WaitingSignals waiting{.own = TRY(sys::ptrace::peeksiginfo(thread.tid_, false)), .shared = TRY(sys::ptrace::peeksiginfo(thread.tid_, true))};
+  keeper_.ignore_stops(thread.tid_);
+  TRY(sys::ptrace::cont(thread.tid_));
+  return waiting;
+}
+
 void HeldProcess::drop_farewell() {
   area_->header().farewell = 0;
   area_->keep_nothing();

@@ -132,6 +132,11 @@ class HeldProcess {
   bool ran_first() const { return !arrival_.jobs.empty(); }
   const Placed& first(std::size_t thread) const { return arrival_.jobs[thread].placed(); }
   void drop_first();
+  // Of a thread that is in the interpreter, and of its process.
+  struct WaitingSignals {
+    std::vector<siginfo_t> own, shared;
+  };
+  Result<WaitingSignals> waiting_signals(const HeldThread& thread);
   // A program that the last thread runs if the engine is gone: closes what was lent to the process.
   // Its data stays where it is placed until drop_farewell().
   Result<Placed> set_farewell(const Program& program);
