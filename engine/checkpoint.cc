@@ -110,6 +110,7 @@ Result<> Checkpoint::run() {
   TRY(no_blockers());              // nothing stands in the way: now the tasks are borrowed
   TRY(subjects_->enter());         // every thread serves the interpreter
   TRY(subjects_->ask());           // what only the tasks can tell is known
+  TRY(namespaces_->save_clocks(*context_));
   TRY(no_blockers());
   TRY(save_tasks());
   TRY(save_memory());

@@ -34,9 +34,12 @@ class NamespacesDump {
   std::uint64_t own() const { return own_; }
   // The number of the namespace with this inode number in /proc/PID/ns/*, if a task (or the engine) lives in it.
   std::uint32_t id_of_inode(std::uint64_t inode) const;
-  // utsns, ipcns, timens, userns, pidns, netns images. External namespaces (options.externals
+  // utsns, ipcns, userns, pidns, netns images. External namespaces (options.externals
   // "net[INODE]:key", "pid[INODE]:key") are recorded, not saved. What cannot be saved becomes a blocker.
   [[nodiscard]] Result<> save(DumpContext& context);
+  // timens image. When all timers have been asked: a timer goes on with what was left of it then, and must not expire before the
+  // clock that goes on from here tells its time.
+  [[nodiscard]] Result<> save_clocks(DumpContext& context) const;
   // System V shared memory of the tree's own IPC namespace; after save().
   const std::vector<SavedSegment>& segments() const { return segments_; }
 

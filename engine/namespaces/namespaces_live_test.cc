@@ -61,7 +61,8 @@ class NamespacesLive : public ::testing::Test {
     image_ = Image();
     fill(*image_.inventory.mutable_root_ids(), outside);
     fill(image_.tasks.emplace_back().ids, ids);
-    const auto saved = dump->save(context);
+    Result<> saved = dump->save(context);
+    if (saved) saved = dump->save_clocks(context);
     std::vector<std::string> messages;
     if (!saved) messages.push_back(saved.error().message());
     for (const auto& error : std::move(blockers).take()) messages.push_back(error.message());

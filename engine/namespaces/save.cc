@@ -68,7 +68,7 @@ class Saver {
     if (own(CLONE_NEWUTS)) TRY(save_names());
     if (own(CLONE_NEWIPC)) TRY(save_ipc());
     if (own(CLONE_NEWNET)) TRY(save_network());
-    return save_clocks();
+    return {};
   }
 
  private:
@@ -198,17 +198,6 @@ class Saver {
     return context_.out.write(images::kNetdev, ids_.net, device);
   }
 
-  // Always there; number 0 if the tasks live by the node's clocks.
-  [[nodiscard]] Result<> save_clocks() {
-    const auto clocks = TRY(clocks_of(root_.proc.get()));
-    pb::timens_entry entry;
-    entry.mutable_monotonic()->set_tv_sec(static_cast<std::uint64_t>(clocks.monotonic.seconds));
-    entry.mutable_monotonic()->set_tv_nsec(static_cast<std::uint64_t>(clocks.monotonic.nanoseconds));
-    entry.mutable_boottime()->set_tv_sec(static_cast<std::uint64_t>(clocks.boottime.seconds));
-    entry.mutable_boottime()->set_tv_nsec(static_cast<std::uint64_t>(clocks.boottime.nanoseconds));
-    return context_.out.write(images::kTimens, own(abi::kCloneNewTime) ? ids_.time : 0, entry);
-  }
-
   DumpContext& context_;
   const NamespacesDump& namespaces_;
   std::vector<SavedSegment>& segments_;
@@ -221,5 +210,17 @@ class Saver {
 }  // namespace
 
 Result<> NamespacesDump::save(DumpContext& context) { return Saver(context, *this, segments_).run(); }
+
+// Always there; number 0 if the tasks live by the node's clocks.
+Result<> NamespacesDump::save_clocks(DumpContext& context) const {
+  const Task& root = context.tree.root();
+  const auto clocks = TRY(clocks_of(root.proc.get()));
+  pb::timens_entry entry;
+  entry.mutable_monotonic()->set_tv_sec(static_cast<std::uint64_t>(clocks.monotonic.seconds));
+  entry.mutable_monotonic()->set_tv_nsec(static_cast<std::uint64_t>(clocks.monotonic.nanoseconds));
+  entry.mutable_boottime()->set_tv_sec(static_cast<std::uint64_t>(clocks.boottime.seconds));
+  entry.mutable_boottime()->set_tv_nsec(static_cast<std::uint64_t>(clocks.boottime.nanoseconds));
+  return context.out.write(images::kTimens, own_ & abi::kCloneNewTime ? ids_of(root).time : 0, entry);
+}
 
 }  // namespace dormouse::engine
