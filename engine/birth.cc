@@ -82,7 +82,11 @@ Result<> Birth::clone(const NamespacePlan& plan, parasite::Puppet& puppet) {
   MountPlan mounts = TRY(plan_mounts(context_));
   TRY(open_archives(context_, mounts));
   const pid_t ns_pid = puppet.ns_tid;
+  // Before Linux 6.3 a process whose children are to have another time can make no threads, nor others that share its memory.
+  Fd own_time;
+  Defer back_in_time{[&] { if (own_time) (void)sys::setns(own_time.get(), static_cast<int>(abi::kCloneNewTime)); }};
   if (plan.create & abi::kCloneNewTime) {
+    own_time = TRY(sys::openat(AT_FDCWD, "/proc/self/ns/time", O_RDONLY));
     TRY(sys::unshare(static_cast<int>(abi::kCloneNewTime)));
     TRY(write_time_offsets(context_));
   }

@@ -46,6 +46,13 @@ struct FutexWaitv {  // struct futex_waitv, Linux 5.16
 };
 constexpr std::uint32_t kFutex32 = 2;
 
+Error fault_of(pid_t tid, const Fault& fault) {
+  Error error = Error::kernel(format("SIG{} at {:#x}", ::sigabbrev_np(fault.signal), fault.address), EFAULT);
+  if (fault.signal != SIGSYS) return error;
+  return std::move(error).object(format("system calls of thread {}", tid))
+      .remedy("does it have them handed back (PR_SET_SYSCALL_USER_DISPATCH)? Linux tells that since 6.4");
+}
+
 std::uint32_t load(const std::uint32_t& word) { return __atomic_load_n(&word, __ATOMIC_ACQUIRE); }
 
 }  // namespace
@@ -234,8 +241,7 @@ Result<> Keeper::wait_word(const std::uint32_t& word, std::uint32_t seen, pid_t 
     if (load(word) != seen) return {};
     if (events != collected_) collect();
     if (dead_.contains(tid)) return fail(Error::task_died(format("thread {} ended", tid)));
-    if (const auto fault = faults_.find(tid); fault != faults_.end())
-      return fail(Error::kernel(format("SIG{} at {:#x}", ::sigabbrev_np(fault->second.signal), fault->second.address), EFAULT));
+    if (const auto fault = faults_.find(tid); fault != faults_.end()) return fail(fault_of(tid, fault->second));
     if (Result<> slept = sleep(&word, seen, events, deadline); !slept)
       return fail(std::move(slept).error().during(format("waiting for thread {}", tid)));
   }

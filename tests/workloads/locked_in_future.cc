@@ -15,6 +15,7 @@ char* map() {
 WORKLOAD("memory locked as it comes stays so, and mappings to come are locked if that was asked for") {
   char* as_it_comes = map();
   MUST(mlock2(as_it_comes, 4 * kPage, MLOCK_ONFAULT));
+  if (!workload::has_vm_flag(as_it_comes, "lf")) workload::skip("this kernel does not tell that memory is locked as it comes");
   as_it_comes[0] = 'l';
   const pid_t all = workload::fork_child([] {
     MUST(mlockall(MCL_FUTURE));
