@@ -131,7 +131,8 @@ Result<> Checkpoint::look() {
   tracking_.emplace(features_, *options_.log);
   TRY(check_tracking(*tracking_, options_));
   if (!options_.parent_images.empty()) parent_ = TRY(ParentPages::open(options_.images_dir, options_.parent_images));
-  if (options_.track_memory || parent_) tracking_->look();
+  const bool must_end_unseen = !tracking_->shows_in_mappings() && options_.after != AfterDump::kKill;
+  if (options_.track_memory || parent_ || must_end_unseen) tracking_->look();
   generation_ = TRY(images::new_generation());
   out_ = TRY(images::OutputDirectory::open(options_.images_dir));
   if (parent_) TRY(out_->link_parent(options_.parent_images));

@@ -52,6 +52,8 @@ class PageTracking {
   // Finds what earlier dumps left running; better done before tasks are stopped.
   void look();
   bool possible() const { return method_ != TrackingMethod::kNone; }
+  // Whether a task's mappings tell that it is tracked (is_ours()). Else whoever is to end it has to look.
+  bool shows_in_mappings() const { return method_ != TrackingMethod::kSoftDirty; }
   // Write protection in this task's mappings is that of an earlier dump, not the task's own business. Any thread may ask
   // while nothing else is asked.
   Result<bool> is_ours(const Task& task);

@@ -224,7 +224,7 @@ Result<> HeldProcess::take_stacks_and_actions(std::span<const Program* const> fi
     const DataRef stack = i == 0 ? arrival_.leaders.stack : arrival_.others.at(begun).stack;
     threads_[i]->alternate_stack_ = arrival_.jobs[i].placed().value<stack_t>(stack);
   }
-  fault_actions_ = arrival_.jobs[0].placed().value<std::decay_t<decltype(*fault_actions_)>>(arrival_.actions);
+  learn_actions();
   if (first.empty()) drop_first();
   return {};
 }
@@ -265,8 +265,22 @@ Result<> HeldProcess::begin_entering(GadgetFinder& finder, const Entry& entry) {
   return begin_mapping(entry.maps, entry.program_bytes);
 }
 
+// A thread whose system calls are handed back to it cannot be told from others before Linux 6.4: its first one in the
+// interpreter is a fault, at which the kernel forgets the action. Then it must be known by then.
+Result<> HeldProcess::learn_actions_early() {
+  if (threads_.size() == 1 || sys::ptrace::get_call_dispatch(threads_[1]->tid_)) return {};
+  TRY(arrival_.jobs[0].wait(keeper_, within(std::chrono::seconds(60))));
+  learn_actions();
+  return {};
+}
+
+void HeldProcess::learn_actions() {
+  fault_actions_ = arrival_.jobs[0].placed().value<std::decay_t<decltype(*fault_actions_)>>(arrival_.actions);
+}
+
 Result<> HeldProcess::serve(const Entry& entry) {
   TRY(finish_mapping(entry.proc_dir));
+  TRY(learn_actions_early());
   for (std::size_t i = 1; i < threads_.size(); ++i)
     TRY(start_serving(*threads_[i], arrival_.others.at(entry.first.empty() ? nullptr : entry.first[i]).program));
   return {};

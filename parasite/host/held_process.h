@@ -191,6 +191,8 @@ class HeldProcess {
   [[nodiscard]] Result<> start_serving(HeldThread& thread, const Program& first);
   user_regs_struct registers_to_go_home(const HeldThread& thread) const;
   [[nodiscard]] Result<> send_in(const HeldThread& thread, const user_regs_struct& regs);
+  [[nodiscard]] Result<> learn_actions_early();
+  void learn_actions();
   [[nodiscard]] Result<> take_stacks_and_actions(std::span<const Program* const> first);
   [[nodiscard]] Result<> mend_actions();
   [[nodiscard]] Result<> move_frame(HeldThread& thread);

@@ -347,7 +347,8 @@ COPIED_EARLY = re.compile(r"[1-9][0-9]* of [0-9]+ chunks of pages were copied wh
 def test_disk_full_early(scratch):
     """The same where pages are copied while the mappings are still being read."""
     log = _disk_full(scratch, "many_mappings")
-    expect(COPIED_EARLY.search(log), f"nothing was copied early: {log}")
+    finds_pages = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 7)  # PAGEMAP_SCAN
+    expect(COPIED_EARLY.search(log) or not finds_pages, f"nothing was copied early: {log}")
 
 
 def test_secret_among_many_mappings(scratch):
