@@ -364,8 +364,10 @@ Result<> HeldProcess::withdraw() {
     if (!step && !is_gone(step.error()) && outcome) outcome = std::move(step);
   };
   note(give_up_mapping());
+  // One that has faulted may do so again as long as it serves, and then the kernel forgets the action again.
+  for (std::size_t i = 1; i < threads_.size(); ++i) note(bring_back(*threads_[i]));
   note(mend_actions());
-  for (auto& thread : threads_) note(bring_back(*thread));
+  note(bring_back(leader()));
   for (std::size_t i = 1; i < threads_.size(); ++i) note(park(*threads_[i]));
   // Until its registers point elsewhere the leader is the interpreter's last thread, and would unmap by itself.
   note(unmap_area());
