@@ -89,6 +89,7 @@ class Cast {
   [[nodiscard]] Result<> spawn_stand_in(std::size_t index);
   [[nodiscard]] Result<> dismiss(const parasite::Puppet& who, const parasite::Puppet& parent, int exit_signal);
   [[nodiscard]] Result<> dismiss_stand_ins();
+  static bool is_leaf(const Actor& actor);
   [[nodiscard]] Result<> raise_all(std::span<const std::size_t> actors);
   Result<bool> raise_at_once(Actor& actor, parasite::Pipeline& pipeline);
   // What a puppet needs to build its memory. The files are open until it has them.

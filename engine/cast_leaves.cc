@@ -33,15 +33,20 @@ bool fits(const ImageTask& task) {
 
 }  // namespace
 
+// One that has others, or shares the table in which its files arrive with somebody who may be built at the same time, is none.
+bool Cast::is_leaf(const Actor& actor) {
+  const FamilyMember& member = *actor.family;
+  return actor.image->alive() && member.children.empty() && member.early_midwives.empty() && (member.owns & CLONE_FILES) &&
+         fits(*actor.image);
+}
+
 Result<> Cast::raise_all(std::span<const std::size_t> who) {
   const auto has_much = [&](std::size_t index) { return bytes_of(*actors_[index].image) > kMuch; };
   const bool all_at_once = std::ranges::count_if(who, has_much) >= kOthers;
   std::vector<std::size_t> leaves, others;
   parasite::Pipeline pipeline(*yard_);
   for (const std::size_t index : who) {
-    const Actor& actor = actors_[index];
-    const bool is_leaf = actor.image->alive() && actor.family->children.empty() && actor.family->early_midwives.empty() && fits(*actor.image);
-    const bool raised = is_leaf && (all_at_once || !has_much(index)) && TRY(raise_at_once(actors_[index], pipeline));
+    const bool raised = is_leaf(actors_[index]) && (all_at_once || !has_much(index)) && TRY(raise_at_once(actors_[index], pipeline));
     (raised ? leaves : others).push_back(index);
   }
   TRY(pipeline.finish());
