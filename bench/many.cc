@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tests/workloads/workload.h"
+#include "tests/workloads/mappings.h"
 
 namespace {
 
@@ -46,14 +46,9 @@ void with_processes(unsigned count, Check check) {
 }
 
 void with_mappings(unsigned count) {
-  constexpr size_t kPage = 4096;
-  auto* memory = static_cast<char*>(MUST(mmap(nullptr, kPage * count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)));
-  for (size_t i = 0; i < count; ++i) {
-    memcpy(memory + i * kPage, &i, sizeof i);
-    if (i % 2 == 1) MUST(mprotect(memory + i * kPage, kPage, PROT_READ));
-  }
+  const char* memory = workload::make_mappings(count);
   workload::checkpoint_here();
-  for (size_t i = 0; i < count; ++i) CHECK(memcmp(memory + i * kPage, &i, sizeof i) == 0);
+  workload::expect_mappings(memory, count);
 }
 
 void with_shared_pages(unsigned count) {

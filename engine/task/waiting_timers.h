@@ -36,9 +36,9 @@ std::vector<WaitingTimers> find_waiting_timers(const SignalQueues& queues, const
 bool add_expiry(std::vector<siginfo_t>& taken, const siginfo_t& another);
 
 // Puts their overruns into their signals in `queues` (si_overrun), which have 0 until they are delivered, and what was left of
-// their periods by then into `timers`. Signals that the kernel would not deliver, since their timer was set anew meanwhile, leave the queue. The process must be in the
-// interpreter. Should the engine die in between, it queues the signals itself; where it could not (can_tidy()), nothing is
-// taken.
+// their periods by then into `timers`. Signals that the kernel would not deliver, since their timer was set anew meanwhile,
+// leave the queue. The process must be in the interpreter. Should the engine die in between, it queues the signals itself;
+// where it could not (can_tidy()), nothing is taken.
 [[nodiscard]] Result<> count_overruns(parasite::Keeper& keeper, parasite::HeldProcess& held, const SignalQueues& queues,
                                       pb::task_timers_entry& timers);
 

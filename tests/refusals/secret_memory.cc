@@ -1,14 +1,7 @@
-#include <sys/mman.h>
-#include <sys/syscall.h>
-
-#include "tests/workloads/workload.h"
+#include "tests/refusals/secret.h"
 
 WORKLOAD("holds secret memory, open and mapped") {
-  const long fd = syscall(SYS_memfd_secret, 0);
-  if (fd < 0) workload::skip("this kernel has no secret memory");
-  MUST(ftruncate(static_cast<int>(fd), 4096));
-  auto* memory = static_cast<char*>(MUST(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, static_cast<int>(fd), 0)));
-  memory[0] = 's';
+  const char* memory = make_secret();
   workload::checkpoint_here();
   CHECK_EQ(memory[0], 's');
 }
